@@ -1,0 +1,315 @@
+#include "wick/ops/linear.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "wick/base/error.h"
+#include "wick/kernels/linear.h"
+#include "wick/ops/embedding.h"
+#include "wick/tensor/half.h"
+
+namespace wick {
+namespace {
+
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0};
+
+std::vector<Isa> isas() {
+  std::vector<Isa> found;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+    if (isa_available(isa)) found.push_back(isa);
+  }
+  return found;
+}
+
+std::vector<float> normals(int64_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+// Random stored weights of any type: every block scale finite, every quantised value possible.
+Tensor random_weight(DType type, int64_t rows, int64_t k, uint32_t seed) {
+  if (!is_quantised(type)) return Tensor::from_values(normals(rows * k, seed), {rows, k}, type);
+  Tensor weight = Tensor::empty({rows, k}, type);
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<float> scale(0.001f, 0.1f);
+  auto* bytes = reinterpret_cast<uint8_t*>(weight.raw());
+  for (uint64_t i = 0; i < weight.bytes(); ++i) bytes[i] = static_cast<uint8_t>(generator());
+  const int64_t block = traits(type).bytes;
+  for (uint8_t* p = bytes; p < bytes + weight.bytes(); p += block) {
+    const uint16_t d = f32_to_f16(scale(generator));
+    std::memcpy(p, &d, 2);
+    const uint16_t m = f32_to_f16(-scale(generator) * 8);
+    if (type == DType::kQ4_1) std::memcpy(p + 2, &m, 2);
+  }
+  return weight;
+}
+
+double normalised_error(const std::vector<float>& got, const std::vector<float>& expected) {
+  double error = 0, power = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += std::pow(static_cast<double>(got[i]) - expected[i], 2);
+    power += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return error / power;
+}
+
+struct Case {
+  DType type;
+  int64_t t, n, k;
+};
+
+std::vector<float> run(Context& ctx, const PackedWeight& weight, std::vector<float>& x, int64_t t) {
+  std::vector<float> y(static_cast<size_t>(t * weight.rows));
+  ops::linear(ctx, Tensor::from_memory(x.data(), {t, weight.k}, DType::kF32), weight, Tensor::from_memory(y.data(), {t, weight.rows}, DType::kF32));
+  return y;
+}
+
+TEST(Linear, FastEqualsReferenceForEveryTypeShapeAndInstructionSet) {
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    for (const DType type : kTypes) {
+      for (const int64_t n : {1, 15, 16, 17, 48, 70}) {
+        for (const int64_t k : {32, 96, 576}) {
+          const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 7));
+          for (const int64_t t : {1, 2, 3, 4, 5, 7, 11, 12, 13, 18, 23, 32}) {
+            std::vector<float> x = normals(t * k, 11);
+            const std::vector<float> fast = run(ctx, weight, x, t);
+            std::vector<float> slow(fast.size());
+            ref::linear(ctx, {.x = x.data(), .ldx = k, .rows = t, .weight = &weight, .bias = nullptr, .y = slow.data(), .ldy = n});
+            ASSERT_LE(normalised_error(fast, slow), 1e-10) << dtype_name(type) << " t=" << t << " n=" << n << " k=" << k << " " << isa_name(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Linear, OddInputsOfPlainTypes) {
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
+    for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+      for (const int64_t k : {1, 3, 31, 65}) {
+        const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, 19, k, 3));
+        for (const int64_t t : {1, 5, 9}) {
+          std::vector<float> x = normals(t * k, 5);
+          const std::vector<float> fast = run(ctx, weight, x, t);
+          std::vector<float> slow(fast.size());
+          ref::linear(ctx, {.x = x.data(), .ldx = k, .rows = t, .weight = &weight, .bias = nullptr, .y = slow.data(), .ldy = 19});
+          ASSERT_LE(normalised_error(fast, slow), 1e-10) << dtype_name(type) << " k=" << k << " " << isa_name(isa);
+        }
+      }
+    }
+  }
+}
+
+// Against the product of unrounded activations: what rounding x costs.
+TEST(Linear, RoundingOfActivationsStaysWithinBounds) {
+  Context ctx;
+  const int64_t t = 16, n = 256, k = 512;
+  std::vector<float> x = normals(t * k, 1);
+  for (const DType type : kTypes) {
+    const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 2));
+    const std::vector<float> fast = run(ctx, weight, x, t);
+    std::vector<float> exact(fast.size()), row(static_cast<size_t>(k));
+    for (int64_t o = 0; o < n; ++o) {
+      cpu::unpack_row(weight, o, row.data());
+      for (int64_t i = 0; i < t; ++i) {
+        double sum = 0;
+        for (int64_t j = 0; j < k; ++j) sum += static_cast<double>(x[static_cast<size_t>(i * k + j)]) * row[static_cast<size_t>(j)];
+        exact[static_cast<size_t>(i * n + o)] = static_cast<float>(sum);
+      }
+    }
+    const double bound = is_quantised(type) ? 2e-4 : type == DType::kBF16 ? 2e-5 : 1e-10;
+    EXPECT_LE(normalised_error(fast, exact), bound) << dtype_name(type);
+  }
+}
+
+TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
+  const int64_t t = 64, n = 100, k = 320;
+  std::vector<float> x = normals(t * k, 21);
+  for (const Isa isa : isas()) {
+    for (const DType type : kTypes) {
+      Context one(Device::cpu(), {.threads = 1, .isa = isa});
+      const PackedWeight weight = ops::pack_weight(one, random_weight(type, n, k, 9));
+      const std::vector<float> all = run(one, weight, x, t);
+      Context many(Device::cpu(), {.threads = 4, .isa = isa});
+      EXPECT_EQ(all, run(many, weight, x, t)) << dtype_name(type) << " " << isa_name(isa);
+      for (const int64_t chunk : {1, 3, 16, 40}) {
+        for (int64_t first = 0; first < t; first += chunk) {
+          const int64_t rows = std::min(chunk, t - first);
+          std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
+          const std::vector<float> y = run(many, weight, part, rows);
+          ASSERT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
+              << dtype_name(type) << " chunk " << chunk << " at " << first << " " << isa_name(isa);
+        }
+      }
+    }
+  }
+}
+
+// Integer sums are exact and the f32 chain is the same: quantised products agree bit for bit wherever fma is one instruction.
+TEST(Linear, QuantisedResultsAreTheSameOnAllVectorInstructionSets) {
+  const int64_t t = 20, n = 40, k = 256;
+  std::vector<float> x = normals(t * k, 22);
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+    std::vector<float> first;
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {
+      if (!isa_available(isa)) continue;
+      Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
+      const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 9));
+      const std::vector<float> y = run(ctx, weight, x, t);
+      if (first.empty()) first = y;
+      EXPECT_EQ(first, y) << dtype_name(type) << " " << isa_name(isa);
+    }
+  }
+}
+
+TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    const int64_t k = 64;
+    PackedWeight joined;
+    std::vector<Tensor> parts;
+    for (const DType type : kTypes) parts.push_back(random_weight(type, 20 + static_cast<int64_t>(type), k, 4));
+    for (const Tensor& part : parts) {
+      const uint64_t row_bytes = dtype_bytes(part.dtype(), static_cast<uint64_t>(k));
+      WeightSource source;
+      source.type = part.dtype();
+      source.rows = part.dim(0);
+      source.k = k;
+      source.read_rows = [&](int64_t row, std::span<std::byte> out) { std::memcpy(out.data(), part.raw() + static_cast<uint64_t>(row) * row_bytes, out.size()); };
+      ops::append_weight(ctx, source, false, joined);
+    }
+    const int64_t t = 14;
+    std::vector<float> x = normals(t * k, 8);
+    std::vector<float> bias = normals(joined.rows, 6);
+    std::vector<float> y(static_cast<size_t>(t * joined.rows), 2.0f);
+    const Tensor bias_tensor = Tensor::from_memory(bias.data(), {joined.rows}, DType::kF32);
+    ops::linear(ctx, Tensor::from_memory(x.data(), {t, k}, DType::kF32), joined, Tensor::from_memory(y.data(), {t, joined.rows}, DType::kF32),
+                {.bias = &bias_tensor, .accumulate = true});
+    int64_t column = 0;
+    for (const Tensor& part : parts) {
+      const PackedWeight alone = ops::pack_weight(ctx, part);
+      const std::vector<float> expected = run(ctx, alone, x, t);
+      for (int64_t i = 0; i < t; ++i) {
+        for (int64_t o = 0; o < alone.rows; ++o) {
+          const float sum = expected[static_cast<size_t>(i * alone.rows + o)] + bias[static_cast<size_t>(column + o)];
+          ASSERT_EQ(sum + 2.0f, y[static_cast<size_t>(i * joined.rows + column + o)]) << dtype_name(part.dtype()) << " " << isa_name(isa);
+        }
+      }
+      column += alone.rows;
+    }
+  }
+}
+
+TEST(Linear, ViewsOfWiderRows) {
+  Context ctx;
+  const int64_t t = 6, n = 24, k = 64;
+  std::vector<float> wide = normals(t * (k + 5), 1), out(static_cast<size_t>(t * (n + 3)), -1.0f);
+  const PackedWeight weight = ops::pack_weight(ctx, random_weight(DType::kQ8_0, n, k, 2));
+  const Tensor x = Tensor::from_memory(wide.data(), {t, k + 5}, DType::kF32).slice(1, 2, 2 + k);
+  const Tensor y = Tensor::from_memory(out.data(), {t, n + 3}, DType::kF32).slice(1, 1, 1 + n);
+  ops::linear(ctx, x, weight, y);
+  const Tensor plain = x.contiguous();
+  std::vector<float> rows(plain.data<float>(), plain.data<float>() + t * k);
+  const std::vector<float> expected = run(ctx, weight, rows, t);
+  for (int64_t i = 0; i < t; ++i) {
+    EXPECT_EQ(0, std::memcmp(out.data() + i * (n + 3) + 1, expected.data() + i * n, static_cast<size_t>(n) * sizeof(float)));
+    EXPECT_EQ(-1.0f, out[static_cast<size_t>(i * (n + 3))]);
+    EXPECT_EQ(-1.0f, out[static_cast<size_t>(i * (n + 3) + n + 1)]);
+  }
+}
+
+TEST(Linear, NanAndInfinityInActivationsReachTheOutput) {
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
+    for (const DType type : kTypes) {
+      const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, 16, 64, 2));
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+        std::vector<float> x = normals(3 * 64, 1);
+        x[64 + 40] = bad;  // the middle row
+        const std::vector<float> y = run(ctx, weight, x, 3);
+        for (size_t i = 0; i < 16; ++i) {
+          EXPECT_TRUE(std::isfinite(y[i])) << dtype_name(type);
+          EXPECT_FALSE(std::isfinite(y[16 + i])) << dtype_name(type);
+          EXPECT_TRUE(std::isfinite(y[32 + i])) << dtype_name(type);
+        }
+      }
+    }
+  }
+}
+
+TEST(Linear, ZeroAndTinyBlocksQuantiseToZero) {
+  Context ctx;
+  const PackedWeight weight = ops::pack_weight(ctx, random_weight(DType::kQ4_1, 16, 32, 2));
+  std::vector<float> x(32, 0.0f);
+  for (const float value : run(ctx, weight, x, 1)) EXPECT_EQ(0.0f, value);
+  x.assign(32, 1e-42f);
+  for (const float value : run(ctx, weight, x, 1)) EXPECT_NEAR(0.0f, value, 1e-30f);
+}
+
+TEST(Linear, MisuseNamesWhatIsWrong) {
+  Context ctx;
+  const PackedWeight weight = ops::pack_weight(ctx, random_weight(DType::kF32, 8, 16, 1));
+  const Tensor x = Tensor::zeros({2, 16}, DType::kF32), y = Tensor::zeros({2, 8}, DType::kF32);
+  const Tensor short_bias = Tensor::zeros({7}, DType::kF32);
+  const auto message = [&](const Tensor& a, const Tensor& b, ops::LinearOptions options = {}) -> std::string {
+    try {
+      ops::linear(ctx, a, weight, b, options);
+    } catch (const Error& error) {
+      EXPECT_EQ(ErrorCode::kInvalidArgument, error.code());
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ("", message(x, y));
+  EXPECT_THAT(message(Tensor::zeros({2, 15}, DType::kF32), y), testing::HasSubstr("x has 15 inputs"));
+  EXPECT_NE("", message(x, Tensor::zeros({2, 9}, DType::kF32)));
+  EXPECT_NE("", message(x, Tensor::zeros({3, 8}, DType::kF32)));
+  EXPECT_NE("", message(x.to(DType::kF16), y));
+  EXPECT_NE("", message(Tensor::zeros({}, DType::kF32), y));
+  EXPECT_NE("", message(Tensor::zeros({16, 2}, DType::kF32).transpose(0, 1), y));
+  EXPECT_NE("", message(x, y, {.bias = &short_bias}));
+  EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2, 2}, DType::kF32)), Error);
+  EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2}, DType::kI32)), Error);
+  EXPECT_NE("", message(Tensor::zeros({0, 16}, DType::kF32), y));
+  EXPECT_EQ("", message(Tensor::zeros({0, 16}, DType::kF32), Tensor::zeros({0, 8}, DType::kF32)));
+}
+
+TEST(Embedding, GivesTheTablesOwnValuesForEveryType) {
+  Context ctx;
+  for (const DType type : kTypes) {
+    const int64_t rows = 21, k = 1088;  // longer than one decoding chunk
+    const Tensor table = random_weight(type, rows, k, 12);
+    const PackedWeight packed = ops::pack_weight(ctx, table);
+    std::vector<int32_t> ids = {0, 20, 7, 7, 16};
+    const Tensor y = Tensor::empty({5, k}, DType::kF32);
+    ops::embedding(ctx, Tensor::from_memory(ids.data(), {5}, DType::kI32), packed, y);
+    // The output of a matmul with a unit vector is the column of the same element; the embedding must hold the identical weight.
+    for (int64_t i = 0; i < 5; ++i) {
+      for (const int64_t j : {int64_t{0}, int64_t{31}, int64_t{32}, int64_t{1023}, int64_t{1024}, k - 1}) {
+        std::vector<float> unit(static_cast<size_t>(k), 0.0f);
+        unit[static_cast<size_t>(j)] = 1.0f;
+        const float product = run(ctx, packed, unit, 1)[static_cast<size_t>(ids[static_cast<size_t>(i)])];
+        EXPECT_NEAR(product, y.data<float>()[i * k + j], 2e-6f) << dtype_name(type) << " " << i << "," << j;
+      }
+    }
+    ids[2] = static_cast<int32_t>(rows);
+    EXPECT_THROW(ops::embedding(ctx, Tensor::from_memory(ids.data(), {5}, DType::kI32), packed, y), Error);
+    ids[2] = -1;
+    EXPECT_THROW(ops::embedding(ctx, Tensor::from_memory(ids.data(), {5}, DType::kI32), packed, y), Error);
+  }
+}
+
+}  // namespace
+}  // namespace wick

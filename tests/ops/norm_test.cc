@@ -1,0 +1,159 @@
+#include "wick/ops/norm.h"
+
+#include "tests/ops/support.h"
+
+namespace wick {
+namespace {
+
+using namespace test;  // NOLINT(google-build-using-namespace)
+
+constexpr double kEps = 1e-5;
+
+Tensor reference(const Tensor& x, const Tensor& w, double eps = kEps) {
+  Context ctx;
+  return ops::rms_norm(ctx, x.to(DType::kF64), w.to(DType::kF64), eps);
+}
+
+TEST(RmsNorm, Golden) {
+  const Tensor x = Tensor::from_values(std::vector<float>{3, 1, 4, 1, 5, 9, 2, 1, 7, 8, 2, 8}, {2, 2, 3});
+  const Tensor w = Tensor::from_values(std::vector<float>{1, 2, 3}, {3});
+  const std::vector<double> expected = {1.019, .6794, 4.0762, .1674, 1.6744, 4.521, .4714, .4714, 4.9497, 1.206, .603, 3.6181};
+  for (const auto& ctx : contexts()) expect_values(ops::rms_norm(*ctx, x, w, kEps), expected, 5e-5);
+  expect_values(reference(x, w), expected, 5e-5);
+}
+
+TEST(RmsNorm, MatchesTheSlowTwin) {
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      for (const DType weight_type : {type, DType::kF32}) {
+        Nmse nmse;
+        for (const int64_t n : kSizes) {
+          const Tensor x = normal_tensor({5, n}, type, 1);
+          const Tensor w = normal_tensor({n}, weight_type, 2);
+          nmse.add(ops::rms_norm(*ctx, x, w, kEps), reference(x, w));
+        }
+        EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+        EXPECT_GE(nmse.count(), 4096u);
+      }
+    }
+  }
+}
+
+TEST(RmsNorm, LongRowsStayPrecise) {
+  const Tensor x = normal_tensor({2, 1000003}, DType::kF32, 3);
+  const Tensor w = normal_tensor({1000003}, DType::kF32, 4);
+  const Tensor expected = reference(x, w);
+  for (const auto& ctx : contexts()) {
+    Nmse nmse;
+    nmse.add(ops::rms_norm(*ctx, x, w, kEps), expected);
+    EXPECT_LE(nmse.error(), 1e-13) << name_of(*ctx);
+  }
+}
+
+TEST(RmsNorm, ViewsAndInPlaceGiveTheSameBits) {
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      for (const int64_t n : {1, 15, 65, 576}) {
+        const Tensor x = normal_tensor({3, 4, n}, type, 5);
+        const Tensor w = normal_tensor({n}, type, 6);
+        const Tensor y = ops::rms_norm(*ctx, x, w, kEps);
+        EXPECT_TRUE(same_bits(ops::rms_norm(*ctx, with_gaps(x), with_gaps(w), kEps), y));
+        EXPECT_TRUE(same_bits(ops::rms_norm(*ctx, column_major(x), w, kEps), y));
+        const Tensor gaps = with_gaps(x);
+        ops::rms_norm(*ctx, gaps, w, kEps, gaps);
+        EXPECT_TRUE(same_bits(gaps, y));
+        const Tensor swapped = ops::rms_norm(*ctx, x.transpose(0, 1), w, kEps);
+        EXPECT_TRUE(same_bits(swapped.transpose(0, 1), y));
+      }
+    }
+  }
+}
+
+TEST(RmsNorm, RowsDoNotDependOnEachOther) {
+  const Tensor x = normal_tensor({400, 577}, DType::kF32, 7);
+  const Tensor w = normal_tensor({577}, DType::kF32, 8);
+  const std::vector<std::unique_ptr<Context>> all = contexts();
+  for (size_t i = 0; i < all.size(); i += 2) {
+    const Tensor y = ops::rms_norm(*all[i], x, w, kEps);
+    EXPECT_TRUE(same_bits(ops::rms_norm(*all[i + 1], x, w, kEps), y)) << name_of(*all[i + 1]);
+    for (const int64_t row : {0, 1, 399}) {
+      EXPECT_TRUE(same_bits(ops::rms_norm(*all[i], x.slice(0, row, row + 1), w, kEps), y.slice(0, row, row + 1)));
+    }
+  }
+}
+
+TEST(RmsNorm, EmptyAndSpecialRows) {
+  Context ctx;
+  const Tensor w = Tensor::from_values(std::vector<float>{1, 1}, {2});
+  EXPECT_EQ(ops::rms_norm(ctx, Tensor::empty({0, 2}, DType::kF32), w, kEps).elements(), 0);
+  EXPECT_EQ(ops::rms_norm(ctx, Tensor::empty({3, 0}, DType::kF32), Tensor::empty({0}, DType::kF32), kEps).elements(), 0);
+  expect_values(ops::rms_norm(ctx, Tensor::zeros({2}, DType::kF32), w, kEps), {0, 0}, 0);
+  const Tensor rows = Tensor::from_values(std::vector<float>{NAN, 1, 3, 4}, {2, 2});
+  const std::vector<double> y = values_of(ops::rms_norm(ctx, rows, w, 0));
+  EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]));
+  EXPECT_NEAR(y[2], 3 / std::sqrt(12.5), 1e-6);
+}
+
+TEST(AddRmsNorm, IsAddThenNorm) {
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      for (const int64_t n : kSizes) {
+        const Tensor x = normal_tensor({3, n}, type, 9);
+        const Tensor r = normal_tensor({3, n}, type, 10);
+        const Tensor w = normal_tensor({n}, DType::kF32, 11).to(type);
+        const std::vector<double> a = values_of(x), b = values_of(r);
+        std::vector<float> sums;
+        for (size_t i = 0; i < a.size(); ++i) sums.push_back(static_cast<float>(a[i]) + static_cast<float>(b[i]));
+        const Tensor sum = Tensor::from_values(sums, {3, n}, type);
+
+        const Tensor residual = with_gaps(r);
+        const Tensor in_place = with_gaps(x);
+        ops::add_rms_norm(*ctx, in_place, residual, w, kEps, in_place);
+        EXPECT_TRUE(same_bits(residual, sum)) << name_of(*ctx) << " " << dtype_name(type) << " " << n;
+        EXPECT_TRUE(same_bits(in_place, ops::rms_norm(*ctx, sum, w, kEps))) << name_of(*ctx) << " " << dtype_name(type) << " " << n;
+      }
+    }
+  }
+}
+
+TEST(AddRmsNorm, F64) {
+  Context ctx;
+  const Tensor x = Tensor::from_values(std::vector<float>{1, 2}, {2}).to(DType::kF64);
+  const Tensor r = Tensor::from_values(std::vector<float>{2, 2}, {2}).to(DType::kF64);
+  const Tensor w = Tensor::from_values(std::vector<float>{1, 10}, {2}).to(DType::kF64);
+  expect_values(ops::add_rms_norm(ctx, x, r, w, 0), {3 / std::sqrt(12.5), 40 / std::sqrt(12.5)}, 1e-15);
+  expect_values(r, {3, 4}, 0);
+}
+
+TEST(RmsNorm, Misuse) {
+  Context ctx;
+  const Tensor x = Tensor::zeros({2, 4}, DType::kF32);
+  const Tensor w = Tensor::zeros({4}, DType::kF32);
+  const Tensor y = Tensor::zeros({2, 4}, DType::kF32);
+  const struct {
+    Tensor x, w, y;
+    double eps;
+    const char* text;
+  } cases[] = {
+      {Tensor(), w, y, kEps, "rms_norm: x is an empty handle"},
+      {x, Tensor(), y, kEps, "rms_norm: w is an empty handle"},
+      {Tensor::zeros({}, DType::kF32), w, y, kEps, "x has rank 0"},
+      {Tensor::zeros({2, 4}, DType::kI32), w, y, kEps, "x is i32"},
+      {x, Tensor::zeros({3}, DType::kF32), y, kEps, "w is [3], expected [4]"},
+      {x, Tensor::zeros({1, 4}, DType::kF32), y, kEps, "w is [1, 4], expected [4]"},
+      {x, Tensor::zeros({4}, DType::kF16), y, kEps, "w is f16, expected f32"},
+      {x, w, Tensor::zeros({2, 5}, DType::kF32), kEps, "y is [2, 5], expected [2, 4]"},
+      {x, w, Tensor::zeros({2, 4}, DType::kF16), kEps, "y is f16, expected f32"},
+      {x, w, Tensor::zeros({4, 2}, DType::kF32).transpose(0, 1), kEps, "y has stride 2 in its last dimension"},
+      {x, w, y, -1, "eps is -1"},
+      {x, w, y, NAN, "eps is nan"},
+      {x, w, y, INFINITY, "eps is inf"},
+  };
+  for (const auto& c : cases) expect_error([&] { ops::rms_norm(ctx, c.x, c.w, c.eps, c.y); }, c.text);
+  expect_error([&] { ops::add_rms_norm(ctx, x, x, w, kEps, y); }, "add_rms_norm: r is x or y");
+  expect_error([&] { ops::add_rms_norm(ctx, x, y, w, kEps, y); }, "add_rms_norm: r is x or y");
+  expect_error([&] { ops::add_rms_norm(ctx, x, Tensor::zeros({4}, DType::kF32), w, kEps, y); }, "r is [4], expected [2, 4]");
+}
+
+}  // namespace
+}  // namespace wick

@@ -1,0 +1,163 @@
+#include "wick/apps/flags.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+
+#include "wick/apps/values.h"
+#include "wick/base/error.h"
+
+namespace wick::apps {
+namespace {
+
+std::string environment_name(const std::string& long_name) {
+  std::string name = "WICK_" + long_name;
+  for (char& c : name) c = c == '-' ? '_' : (c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c);
+  return name;
+}
+
+std::string joined(const std::vector<std::string>& items) {
+  std::string out;
+  for (const std::string& item : items) out += (out.empty() ? "" : ", ") + item;
+  return out;
+}
+
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(34); }
+  std::string make_description(const CLI::App* app) const override { return app->get_description() + "\n\n"; }
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string usage = "Usage: " + (name.empty() ? app->get_name() : name);
+    for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return o->get_positional(); })) {
+      usage += " [" + option->get_name(true) + "]";
+    }
+    return usage + " [FLAGS]\n";
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() || option->get_positional() ? "" : " " + option->get_type_name();
+  }
+};
+
+}  // namespace
+
+struct Flags::Flag {
+  CLI::Option* option;
+  Apply apply;
+  bool repeated = false;
+
+  std::string name() const {
+    const auto& longs = option->get_lnames();
+    return !longs.empty() ? "--" + longs[0] : option->get_name(true);
+  }
+
+  void set(const std::string& text, const std::string& source) const {
+    try {
+      apply(text);
+    } catch (const Error& error) {
+      throw Error(error.code(), source + ": " + error.what());
+    }
+  }
+
+  void set_from_environment() const {
+    for (const std::string& name : option->get_lnames()) {
+      const std::string variable = environment_name(name);
+      const char* value = std::getenv(variable.c_str());
+      if (value && *value) return set(value, variable);
+    }
+  }
+
+  void set_from_command_line() const {
+    const std::vector<std::string>& values = option->results();
+    for (size_t i = repeated ? 0 : values.size() - 1; i < values.size(); ++i) set(values[i], name());
+  }
+};
+
+struct Flags::Impl {
+  CLI::App app;
+  std::vector<std::unique_ptr<Flag>> flags;
+};
+
+Flags::Flags(const std::string& command, const std::string& summary) : impl_(std::make_unique<Impl>()) {
+  CLI::App& app = impl_->app;
+  app.name(command);
+  app.description(summary);
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.set_help_flag("-h,--help", "Show this")->group("Other");
+}
+
+Flags::~Flags() = default;
+
+Flags::Flag& Flags::add(const char* names, const char* value, const char* help, Apply apply) {
+  CLI::Option* option = impl_->app.add_option(names, CLI::callback_t([](const CLI::results_t&) { return true; }), help);
+  // Repeated scalars are not an error here: the last one wins, so that a script's defaults can be overridden.
+  option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false)->type_name(value)->group(group_);
+  impl_->flags.push_back(std::make_unique<Flag>(Flag{option, std::move(apply)}));
+  return *impl_->flags.back();
+}
+
+void Flags::toggle(const char* names, bool& target, const char* help) {
+  CLI::Option* option = impl_->app.add_flag(names, CLI::callback_t([](const CLI::results_t&) { return true; }), help);
+  option->group(group_);
+  impl_->flags.push_back(std::make_unique<Flag>(Flag{option, [&target](const std::string& text) { target = parse_switch(text); }}));
+}
+
+void Flags::text(const char* names, const char* value, std::optional<std::string>& target, const char* help) {
+  add(names, value, help, [&target](const std::string& text) { target = text; });
+}
+
+void Flags::texts(const char* names, const char* value, std::vector<std::string>& target, const char* help) {
+  add(names, value, help, [&target](const std::string& text) { target.push_back(text); }).repeated = true;
+}
+
+void Flags::integer(const char* names, const char* value, int64_t min, int64_t max, std::optional<int64_t>& target, const char* help) {
+  add(names, value, help, [&target, min, max](const std::string& text) { target = parse_integer(text, min, max); });
+}
+
+void Flags::number(const char* names, const char* value, double min, double max, std::optional<double>& target, const char* help) {
+  add(names, value, help, [&target, min, max](const std::string& text) { target = parse_number(text, min, max); });
+}
+
+void Flags::choice(const char* names, const char* value, std::vector<std::string> allowed, std::optional<std::string>& target, const char* help) {
+  add(names, value, help, [&target, allowed = std::move(allowed)](const std::string& text) {
+    require(std::find(allowed.begin(), allowed.end(), text) != allowed.end(), "'", shown(text), "' is not one of ", joined(allowed));
+    target = text;
+  });
+}
+
+void Flags::custom(const char* names, const char* value, Apply apply, const char* help, bool repeated) {
+  add(names, value, help, std::move(apply)).repeated = repeated;
+}
+
+void Flags::positional(const char* name, std::optional<std::string>& target, const char* help) {
+  add(name, "", help, [&target](const std::string& text) { target = text; }).option->expected(1);
+}
+
+void Flags::footer(const char* text) { impl_->app.footer(text); }
+
+bool Flags::parse(std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // as App::parse wants them
+  try {
+    impl_->app.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp&) {
+    return false;
+  } catch (const CLI::ParseError& error) {
+    fail(ErrorCode::kInvalidArgument, shown(error.what(), 300), " (", impl_->app.get_name(), " --help shows the flags)");
+  }
+  for (const auto& flag : impl_->flags) {
+    if (flag->option->count() > 0) {
+      flag->set_from_command_line();
+    } else {
+      flag->set_from_environment();
+    }
+  }
+  return true;
+}
+
+std::string Flags::help() const { return impl_->app.help(); }
+
+bool Flags::on_command_line(std::string_view name) const {
+  const CLI::Option* option = impl_->app.get_option_no_throw(std::string(name));
+  return option && option->count() > 0;
+}
+
+}  // namespace wick::apps

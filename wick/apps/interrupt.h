@@ -1,0 +1,27 @@
+// Ctrl-C as a question that the program asks, instead of its end, for as long as it can answer.
+#pragma once
+
+#include <csignal>
+#include <vector>
+
+namespace wick::apps {
+
+inline constexpr int kExitInterrupted = 130;
+
+// While it lives, the signals set a flag. With `once`, a second one ends the process as usual. Not nested.
+class InterruptScope {
+ public:
+  explicit InterruptScope(const std::vector<int>& signals = {SIGINT}, bool once = true);
+  ~InterruptScope();
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  std::vector<int> signals_;
+  std::vector<struct sigaction> before_;
+};
+
+int interrupted();  // the signal that came, 0 for none
+void clear_interrupt();
+
+}  // namespace wick::apps

@@ -1,0 +1,133 @@
+#include "wick/base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "wick/base/error.h"
+
+namespace wick {
+namespace {
+
+std::string shown(const std::string& path) { return path.size() <= 200 ? path : path.substr(0, 200) + "…"; }
+
+std::string reason(int error) { return std::strerror(error); }
+
+void check_path(const std::string& path) {
+  require(!path.empty(), "the file name is empty");
+  require(path.find('\0') == std::string::npos, "file name '", shown(path.substr(0, path.find('\0'))), "' holds a NUL character");
+}
+
+// Opens without blocking on a FIFO and only keeps regular files.
+int open_regular(const std::string& path, uint64_t* size) {
+  check_path(path);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    const int error = errno;
+    const bool missing = error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;
+    fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot open '", shown(path), "': ", reason(error));
+  }
+  struct stat info;
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    fail(ErrorCode::kIo, "'", shown(path), "' is not a regular file");
+  }
+  *size = static_cast<uint64_t>(info.st_size);
+  return fd;
+}
+
+// Reads up to `wanted` bytes; fewer only at the end of the file.
+size_t read_some(int fd, std::byte* out, size_t wanted, const std::string& path) {
+  while (true) {
+    const ssize_t got = ::read(fd, out, std::min<size_t>(wanted, 1u << 30));
+    if (got >= 0) return static_cast<size_t>(got);
+    if (errno != EINTR) fail(ErrorCode::kIo, "cannot read '", shown(path), "': ", reason(errno));
+  }
+}
+
+void write_all(int fd, std::string_view content, const std::string& path) {
+  while (!content.empty()) {
+    const ssize_t put = ::write(fd, content.data(), std::min<size_t>(content.size(), 1u << 30));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) fail(ErrorCode::kIo, "cannot write '", shown(path), "': ", reason(errno));
+    content.remove_prefix(static_cast<size_t>(put));
+  }
+}
+
+}  // namespace
+
+File File::open(const std::string& path) {
+  uint64_t size = 0;
+  const int fd = open_regular(path, &size);
+  return File(fd, size, path);
+}
+
+File::File(int fd, uint64_t size, std::string path) : fd_(fd), size_(size), path_(std::move(path)) {}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), size_(other.size_), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(size_, other.size_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+void File::read_at(uint64_t offset, std::span<std::byte> out) const {
+  if (offset > size_ || out.size() > size_ - offset) {
+    fail(ErrorCode::kIo, "'", shown(path_), "': ", out.size(), " bytes at ", offset, " lie past its end, ", size_);
+  }
+  while (!out.empty()) {
+    const ssize_t got = ::pread(fd_, out.data(), std::min<size_t>(out.size(), 1u << 30), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(ErrorCode::kIo, "cannot read '", shown(path_), "': ", reason(errno));
+    if (got == 0) fail(ErrorCode::kIo, "'", shown(path_), "' was ", size_, " bytes long and ends at ", offset, " now");
+    out = out.subspan(static_cast<size_t>(got));
+    offset += static_cast<uint64_t>(got);
+  }
+}
+
+std::string read_file(const std::string& path, uint64_t max_bytes) {
+  const bool standard_input = path == "-";
+  uint64_t size = 0;
+  const int fd = standard_input ? ::dup(STDIN_FILENO) : open_regular(path, &size);
+  if (fd < 0) fail(ErrorCode::kIo, "cannot read standard input: ", reason(errno));
+  const File owner = File::adopt(fd, size, path);
+  std::string content;
+  content.reserve(std::min(size, max_bytes) + 1);
+  std::byte block[65536];
+  while (const size_t got = read_some(fd, block, sizeof block, path)) {
+    if (got > max_bytes - content.size()) fail(ErrorCode::kLimitExceeded, "'", shown(path), "' is longer than ", max_bytes, " bytes");
+    content.append(reinterpret_cast<const char*>(block), got);
+  }
+  return content;
+}
+
+void write_file_atomic(const std::string& path, std::string_view content) {
+  check_path(path);
+  std::string temporary = path + ".XXXXXX";
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) fail(ErrorCode::kIo, "cannot create a file beside '", shown(path), "': ", reason(errno));
+  try {
+    const File owner = File::adopt(fd, 0, temporary);
+    write_all(fd, content, path);
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    if (::fchmod(fd, 0666 & ~mask) != 0 || ::fsync(fd) != 0) fail(ErrorCode::kIo, "cannot write '", shown(path), "': ", reason(errno));
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail(ErrorCode::kIo, "cannot replace '", shown(path), "': ", reason(errno));
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+}  // namespace wick

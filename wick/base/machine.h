@@ -1,0 +1,39 @@
+// What this machine is and how much of it this process may use.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace wick {
+
+// The instruction sets that kernels exist for, in rising order on x86-64. kNeon is the one of arm64.
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kNeon };
+
+const char* isa_name(Isa isa);                          // "scalar", "avx2", "avx512", "avx512vnni", "neon": the values of WICK_CPU
+std::optional<Isa> isa_from_name(std::string_view name);  // nothing for an unknown name
+bool isa_available(Isa isa);                            // this processor and kernel can run it (kScalar always)
+// kAvx2 asks for AVX2+FMA+F16C; kAvx512 for F/BW/DQ/VL/CD; kAvx512Vnni for VNNI and BF16 on top.
+
+// The best available instruction set, or the one named by the environment variable WICK_CPU.
+// Throws Error(kUnsupported) when WICK_CPU names one that is unknown or not available here.
+Isa default_isa();
+
+// What bounds the number of useful threads. Values are read once per call, not cached: a quota may change.
+struct CpuLimits {
+  int physical_cores;               // sibling hyperthreads counted once
+  int affinity;                     // processors that the calling thread may run on
+  std::optional<double> quota;      // cgroup v1/v2 CPU quota in cores; nothing when unlimited
+  int threads() const;              // min of the three, quota rounded up, at least 1
+};
+CpuLimits cpu_limits();
+
+// Bytes this process may use: the smaller of physical memory and the cgroup limit (v1 or v2, every level up to the root).
+uint64_t memory_limit_bytes();
+uint64_t memory_available_bytes();  // of that limit, what is free now
+uint64_t peak_rss_bytes();          // high-water mark of this process
+
+std::string cpu_model_name();       // as the kernel reports it, "unknown" if it does not
+
+}  // namespace wick

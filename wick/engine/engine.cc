@@ -1,0 +1,188 @@
+#include "wick/engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "wick/base/checked.h"
+#include "wick/base/machine.h"
+#include "wick/engine/scheduler.h"
+
+namespace wick {
+namespace {
+
+constexpr int64_t kLogitRows = 64;
+
+// Positions per sequence: what was asked for, the model's own, or what the memory holds.
+int64_t choose_context(const Model& model, const EngineOptions& options, uint64_t page_bytes) {
+  const int64_t trained = model.context_length();
+  require(options.context >= 0, "context is ", options.context, ", expected a positive number of positions");
+  if (options.context > trained) {
+    fail(ErrorCode::kLimitExceeded, "context of ", options.context, " positions is longer than the model's ", trained);
+  }
+  if (options.context > 0) return options.context;
+  const uint64_t available = options.kv_memory ? options.kv_memory : memory_available_bytes() / 2;
+  const int64_t pages = static_cast<int64_t>(std::min<uint64_t>(available / page_bytes, 1u << 30));
+  const int64_t context = std::min(trained, pages / std::max<int32_t>(1, options.max_sequences) * kPagePositions);
+  return std::max<int64_t>(std::min<int64_t>(trained, kPagePositions), context);
+}
+
+uint64_t random_seed() {
+  std::random_device device;
+  return static_cast<uint64_t>(device()) << 32 | device();
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(std::shared_ptr<const Model> shared_model, const EngineOptions& engine_options)
+      : model(std::move(shared_model)),
+        options(engine_options),
+        ctx(model->options().device, {.threads = model->options().threads, .isa = model->options().isa}),
+        pool(pool_config(), ctx.device()) {
+    limits.sequences = options.max_sequences;
+    limits.rows = std::max<int64_t>(options.prefill_chunk, options.max_sequences);
+    limits.logit_rows = std::max<int64_t>(kLogitRows, options.max_sequences);
+    limits.context = context;
+    scheduler = std::make_unique<Scheduler>(ctx, model->network(), pool, limits);
+    thread = std::thread([this] { loop(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_one();
+    thread.join();
+  }
+
+  nn::KvPoolConfig pool_config() {
+    require(options.max_sequences >= 1 && options.max_sequences <= 4096, "max_sequences is ", options.max_sequences, ", expected 1 to 4096");
+    require(options.prefill_chunk >= 1 && options.prefill_chunk <= 65536, "prefill_chunk is ", options.prefill_chunk, ", expected 1 to 65536");
+    const ModelDims& dims = model->network().dims();
+    nn::KvPoolConfig config;
+    config.layers = static_cast<int32_t>(dims.layers);
+    config.kv_heads = static_cast<int32_t>(dims.kv_heads);
+    config.head_dim = static_cast<int32_t>(dims.head_dim);
+    config.type = model->options().exact ? DType::kF32 : options.kv_type;
+    const uint64_t page_bytes = config.page_bytes();
+    context = choose_context(*model, options, page_bytes);
+    const int64_t per_sequence = ceil_div(context, kPagePositions);
+    int64_t pages = std::min<int64_t>(per_sequence * options.max_sequences, std::numeric_limits<int32_t>::max());
+    if (options.kv_memory) pages = std::min<int64_t>(pages, static_cast<int64_t>(options.kv_memory / page_bytes));
+    config.pages = static_cast<int32_t>(pages);
+    if (pages < per_sequence) {
+      fail(ErrorCode::kOutOfMemory, "a context of ", context, " positions needs ", static_cast<uint64_t>(per_sequence) * page_bytes, " bytes of cache, ",
+           options.kv_memory, " are allowed; ", pages * kPagePositions, " positions would fit");
+    }
+    const uint64_t bytes = static_cast<uint64_t>(config.pages) * page_bytes;
+    if (bytes > memory_limit_bytes()) {
+      fail(ErrorCode::kOutOfMemory, "the cache of ", options.max_sequences, " sequences of ", context, " positions needs ", bytes,
+           " bytes, more than this machine's ", memory_limit_bytes());
+    }
+    return config;
+  }
+
+  void loop() {
+    while (true) {
+      {
+        std::unique_lock lock(mutex);
+        if (scheduler->idle()) wake.wait(lock, [&] { return stopping || !inbox.empty(); });
+        if (stopping) break;
+        for (auto& sequence : inbox) scheduler->submit(std::move(sequence));
+        inbox.clear();
+      }
+      scheduler->step();
+      const std::lock_guard lock(mutex);
+      pages_in_use = pool.pages_in_use();
+      waiting = scheduler->waiting();
+    }
+    for (auto& sequence : inbox) sequence->end(FinishReason::kCancelled);
+    scheduler->cancel_all();
+  }
+
+  std::vector<int32_t> prompt_ids(const Request& request) const;
+  int64_t sequence_limit(const Request& request, int64_t prompt) const;
+
+  std::shared_ptr<const Model> model;
+  EngineOptions options;
+  Context ctx;
+  int64_t context = 0;
+  nn::KvPool pool;
+  SchedulerLimits limits;
+  std::unique_ptr<Scheduler> scheduler;  // the thread's own
+
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<std::unique_ptr<Sequence>> inbox;
+  int64_t pages_in_use = 0;
+  int64_t waiting = 0;
+  bool stopping = false;
+  std::thread thread;
+};
+
+std::vector<int32_t> Engine::Impl::prompt_ids(const Request& request) const {
+  const int given = (request.prompt ? 1 : 0) + (request.prompt_ids.empty() ? 0 : 1) + (request.messages.empty() ? 0 : 1);
+  require(given == 1, "request: exactly one of prompt, prompt_ids and messages must be given, got ", given);
+  if (request.prompt) return model->tokenize(*request.prompt, {.add_special = request.add_special, .parse_special = request.parse_special});
+  if (!request.messages.empty()) {
+    return model->tokenize(model->apply_template(request.messages), {.add_special = false, .parse_special = true});
+  }
+  for (const int32_t id : request.prompt_ids) {
+    require(id >= 0 && id < model->vocab_size(), "request: prompt id ", id, " is outside the vocabulary of ", model->vocab_size());
+  }
+  return request.prompt_ids;
+}
+
+int64_t Engine::Impl::sequence_limit(const Request& request, int64_t prompt) const {
+  require(prompt > 0, "request: the prompt is empty");
+  require(request.max_tokens >= -1, "request: max_tokens is ", request.max_tokens, ", expected -1 (no limit) or more");
+  if (prompt > context || (prompt == context && request.max_tokens != 0)) {
+    fail(ErrorCode::kLimitExceeded, "the prompt has ", prompt, " tokens, the context ", context, " positions");
+  }
+  if (request.max_tokens < 0) return context;
+  return std::min(context, prompt + std::min(request.max_tokens, context));
+}
+
+Engine::Engine(std::shared_ptr<const Model> model, EngineOptions options) {
+  require(model != nullptr, "Engine: no model");
+  impl_ = std::make_unique<Impl>(std::move(model), options);
+}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+Stream Engine::submit(Request request) {
+  check_sampling(request.sampling, impl_->model->vocab_size());
+  std::vector<int32_t> ids = impl_->prompt_ids(request);
+  const int64_t limit = impl_->sequence_limit(request, static_cast<int64_t>(ids.size()));
+  const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
+  const Tokenizer* tokenizer = impl_->model->has_tokenizer() ? &impl_->model->tokenizer() : nullptr;
+  auto state = std::make_shared<Stream::State>(std::move(ids));
+  state->usage.seed = seed;
+  auto sequence = std::make_unique<Sequence>(std::move(request), state, tokenizer, limit, seed);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (static_cast<int64_t>(impl_->inbox.size()) + impl_->waiting >= impl_->options.max_queue + impl_->options.max_sequences) {
+      fail(ErrorCode::kLimitExceeded, "the queue of ", impl_->options.max_queue, " requests is full");
+    }
+    impl_->inbox.push_back(std::move(sequence));
+  }
+  impl_->wake.notify_one();
+  return Stream(std::move(state));
+}
+
+const Model& Engine::model() const { return *impl_->model; }
+int64_t Engine::context() const { return impl_->context; }
+uint64_t Engine::kv_bytes() const { return impl_->pool.bytes(); }
+
+int64_t Engine::pages_in_use() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->pages_in_use;
+}
+
+}  // namespace wick

@@ -1,0 +1,22 @@
+// The position of the largest element of each row. Not checked here: ops/ does that.
+#pragma once
+
+#include "wick/kernels/rows.h"
+#include "wick/tensor/context.h"
+
+namespace wick {
+
+struct ArgmaxArgs {
+  RowsView x;            // f32, f16, bf16 (ref: f64 too), rows contiguous, 1 <= size < 2^31
+  int32_t* y = nullptr;  // [x.count]
+};
+
+// y = the lowest position of the largest element; -1 for a row that holds a NaN.
+namespace ref {
+void argmax(Context& ctx, const ArgmaxArgs& args);
+}
+namespace cpu {
+void argmax(Context& ctx, const ArgmaxArgs& args);
+}
+
+}  // namespace wick

@@ -1,0 +1,196 @@
+// Per-instruction-set parts of attention: how cached elements become f32 vectors, the register-tiled product on them, tanh.
+// Include after foreach_isa.h, inside each pass.
+
+#if defined(WICK_KERNELS_CPU_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WICK_KERNELS_CPU_ATTENTION_INL_H_
+#undef WICK_KERNELS_CPU_ATTENTION_INL_H_
+#else
+#define WICK_KERNELS_CPU_ATTENTION_INL_H_
+#endif
+
+#include "wick/kernels/cpu/convert-inl.h"
+#include "wick/kernels/cpu/exp-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace wick::cpu::HWY_NAMESPACE {
+using namespace hwy::HWY_NAMESPACE;  // NOLINT(google-build-using-namespace): operators and ops of vectors are found by name
+namespace {  // other files have loaders and exponentials of these names
+
+// Tile of the product: rows x vectors of accumulators, chosen so that they, the loaded vectors and one broadcast fit the registers.
+// With 16 registers few rows take wider tiles: a page is then read in fewer passes.
+constexpr int64_t kTileRows = 6;
+constexpr int tile_vectors(int rows) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+  return rows > 0 ? 4 : 0;
+#else
+  return rows <= 2 ? 4 : 2;
+#endif
+}
+
+using D = HWY_FULL(float);
+using V = Vec<D>;
+
+HWY_INLINE V load_integers(D d, const int8_t* p) {
+  return ConvertTo(d, PromoteTo(RebindToSigned<D>(), LoadU(Rebind<int8_t, D>(), p)));
+}
+
+constexpr int64_t kLine = 64;
+
+// The cache lines that begin in [begin, begin + bytes). Streaming pages without it reached half the bandwidth: the hardware's prefetchers
+// start anew in each page. Into the second level, since a page ahead is too much for the first.
+HWY_INLINE void prefetch_lines(const std::byte* base, int64_t begin, int64_t bytes) {
+  if (base == nullptr) return;
+  for (int64_t i = (begin + kLine - 1) / kLine * kLine; i < begin + bytes; i += kLine) __builtin_prefetch(base + i, 0, 2);
+}
+
+// Sources: load(d, k, n) gives elements n, n + 1, … of row k as f32; prefetch(k) asks for as many bytes of what is read next.
+template <class T>
+struct PlainRows {
+  static constexpr bool kPlain = sizeof(T) == sizeof(float);
+  PlainRows(const T* rows, int64_t row_stride) : data(rows), stride(row_stride) {}
+  HWY_INLINE V load(D d, int64_t k, int64_t n) const { return HWY_NAMESPACE::load(d, data + k * stride + n); }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * stride * static_cast<int64_t>(sizeof(T)), stride * static_cast<int64_t>(sizeof(T))); }
+  const T* data;
+  int64_t stride;
+  const std::byte* next = nullptr;
+};
+
+template <class T>
+struct PlainKeys : PlainRows<T> {
+  PlainKeys(const std::byte* head, const KvLayout&) : PlainRows<T>(reinterpret_cast<const T*>(head), kPagePositions) {}
+};
+
+template <class T>
+struct PlainValues : PlainRows<T> {
+  PlainValues(const std::byte* head, const KvLayout& layout)
+      : PlainRows<T>(reinterpret_cast<const T*>(head + layout.values), layout.value_stride) {}
+};
+
+struct QuantisedKeys {
+  static constexpr bool kPlain = false;
+  QuantisedKeys(const std::byte* head, const KvLayout& layout)
+      : data(reinterpret_cast<const int8_t*>(head)), scales(reinterpret_cast<const BF16*>(head + layout.key_scales)) {}
+  HWY_INLINE V load(D d, int64_t k, int64_t n) const {
+    return Mul(load_integers(d, data + k * kPagePositions + n), HWY_NAMESPACE::load(d, scales + k / 32 * kPagePositions + n));
+  }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * kPagePositions, kPagePositions); }
+  const int8_t* data;
+  const BF16* scales;
+  const std::byte* next = nullptr;
+};
+
+struct QuantisedValues {
+  static constexpr bool kPlain = false;
+  QuantisedValues(const std::byte* head, const KvLayout& layout)
+      : data(reinterpret_cast<const int8_t*>(head + layout.values)),
+        scales(reinterpret_cast<const BF16*>(head + layout.value_scales)),
+        stride(layout.value_stride),
+        blocks(layout.scale_blocks) {}
+  HWY_INLINE V load(D d, int64_t k, int64_t n) const {
+    const auto bits = Set(Rebind<uint16_t, D>(), scales[k * blocks + n / 32].bits);
+    return Mul(load_integers(d, data + k * stride + n), widen(d, bits, scales));
+  }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * stride, stride); }
+  const int8_t* data;
+  const BF16* scales;
+  int64_t stride;
+  int64_t blocks;
+  const std::byte* next = nullptr;
+};
+
+template <class Source>
+HWY_INLINE void unpack(const Source& source, int64_t rows, int64_t columns, float* out) {
+  const D d;
+  for (int64_t k = 0; k < rows; ++k) {
+    for (int64_t n = 0; n < columns; n += static_cast<int64_t>(Lanes(d))) StoreU(source.load(d, k, n), d, out + k * columns + n);
+  }
+}
+
+// c[r][n] for R rows and kVectors vectors from column n: (accumulate ? c : 0) + Σ a[r][k] · b[k][n], one fma chain over ascending k.
+template <int R, int kVectors, class Source>
+HWY_INLINE void product_tile(const Source& b, const float* a, int64_t lda, int64_t k0, int64_t k1, int64_t n, float* c, int64_t ldc,
+                             bool accumulate) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(Lanes(d));
+  V sum[R][kVectors];
+  HWY_UNROLL(8)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? LoadU(d, c + r * ldc + n + v * lanes) : Zero(d);
+  }
+  for (int64_t k = k0; k < k1; ++k) {
+    if (n == 0) b.prefetch(k);
+    V row[kVectors];
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) row[v] = b.load(d, k, n + v * lanes);
+    HWY_UNROLL(8)
+    for (int r = 0; r < R; ++r) {
+      const auto factor = Set(d, a[r * lda + k]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = MulAdd(factor, row[v], sum[r][v]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(8)
+    for (int v = 0; v < kVectors; ++v) StoreU(sum[r][v], d, c + r * ldc + n + v * lanes);
+  }
+}
+
+template <int R, class Source>
+HWY_NOINLINE void product_rows(const Source& b, const float* a, int64_t lda, int64_t k0, int64_t k1, float* c, int64_t ldc, int64_t columns,
+                               bool accumulate) {
+  const int64_t lanes = static_cast<int64_t>(Lanes(D()));
+  constexpr int kVectors = tile_vectors(R);
+  int64_t n = 0;
+  for (; n + kVectors * lanes <= columns; n += kVectors * lanes) product_tile<R, kVectors>(b, a, lda, k0, k1, n, c, ldc, accumulate);
+#if HWY_TARGET != HWY_NEON
+  if (n + 2 * lanes <= columns) {
+    product_tile<R, 2>(b, a, lda, k0, k1, n, c, ldc, accumulate);
+    n += 2 * lanes;
+  }
+#endif
+#if HWY_TARGET == HWY_AVX3
+  if (n < columns) product_tile<R, 1>(b, a, lda, k0, k1, n, c, ldc, accumulate);
+#endif
+}
+
+// rows <= kTileRows; columns a multiple of 16.
+template <class Source>
+HWY_INLINE void multiply_add(const Source& b, const float* a, int64_t lda, int64_t k0, int64_t k1, int64_t rows, float* c, int64_t ldc,
+                             int64_t columns, bool accumulate) {
+  switch (rows) {
+    case 1: return product_rows<1>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+    case 2: return product_rows<2>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+    case 3: return product_rows<3>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+    case 4: return product_rows<4>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+    case 5: return product_rows<5>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+    default: return product_rows<6>(b, a, lda, k0, k1, c, ldc, columns, accumulate);
+  }
+}
+
+// out = x * factor; n a multiple of 8, out may be x.
+HWY_INLINE void scale_row(const float* x, float factor, int64_t n, float* out) {
+  const HWY_CAPPED(float, 8) d;
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(Lanes(d))) StoreU(Mul(LoadU(d, x + i), Set(d, factor)), d, out + i);
+}
+
+// tanh: an odd polynomial near 0, where 1 - 2^-… would cancel, else (1 - t) / (1 + t) with t = e^(-2|x|).
+HWY_INLINE V Tanh(D d, V x) {
+  const auto magnitude = Abs(x);
+  const auto square = Mul(x, x);
+  auto series = Set(d, 62.0f / 2835);
+  series = MulAdd(series, square, Set(d, -17.0f / 315));
+  series = MulAdd(series, square, Set(d, 2.0f / 15));
+  series = MulAdd(series, square, Set(d, -1.0f / 3));
+  series = MulAdd(Mul(series, square), x, x);
+  const auto t = exp2(d, Mul(magnitude, Set(d, -2.88539008177792681472f)));
+  const auto ratio = Div(Sub(Set(d, 1.0f), t), Add(Set(d, 1.0f), t));
+  return IfThenElse(Lt(magnitude, Set(d, 0.25f)), series, CopySign(ratio, x));
+}
+
+}  // namespace
+}  // namespace wick::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggle

@@ -1,0 +1,218 @@
+#include "wick/kernels/cpu/attention_tile.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "wick/tensor/half.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "wick/kernels/cpu/attention_tile.cc"
+#include "wick/kernels/cpu/foreach_isa.h"
+// After it: compiled per instruction set.
+#include "wick/kernels/cpu/attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace wick::cpu::HWY_NAMESPACE {
+namespace {
+
+constexpr float kLog2E = 1.44269504088896340736f;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
+  const AttentionArgs& args = *tile.args;
+  const int64_t dim = tile.cache->layout.head_dim;
+  const float factor = args.softcap > 0 ? args.scale / args.softcap : args.scale * kLog2E;
+  for (int64_t p = 0; p < tile.positions; ++p) {
+    const int64_t end = row_positions[tile.row + p] + int64_t{1};
+    const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
+    const float* q = args.q + (tile.row + p) * args.q_stride + tile.kv_head * tile.group * dim;
+    for (int64_t g = 0; g < tile.group; ++g) {
+      const int64_t r = p * tile.group + g;
+      tile.begin[r] = static_cast<int32_t>(begin);
+      tile.end[r] = static_cast<int32_t>(end);
+      scale_row(q + g * dim, factor, dim, tile.q + r * dim);
+    }
+  }
+}
+
+// Scores of one row over the keys [lo, hi) of a page: softcap, new maximum, powers, sum; rescales o when the maximum rose.
+void update_row(float* scores, int64_t lo, int64_t hi, float softcap, const SoftmaxState& state, int64_t r, int64_t stride) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(Lanes(d));
+  const int64_t first = lo / lanes * lanes;
+  const auto positions = Iota(d, 0.0f);
+  auto peak = Set(d, kMinusInfinity);
+  for (int64_t i = first; i < hi; i += lanes) {
+    auto s = LoadU(d, scores + i);
+    if (softcap > 0) s = Mul(Tanh(d, s), Set(d, softcap * kLog2E));
+    if (i < lo || i + lanes > hi) {
+      const auto index = Add(positions, Set(d, static_cast<float>(i)));
+      s = IfThenElse(And(Ge(index, Set(d, static_cast<float>(lo))), Lt(index, Set(d, static_cast<float>(hi)))), s, Set(d, kMinusInfinity));
+    }
+    StoreU(s, d, scores + i);
+    peak = Max(peak, s);
+  }
+  const float page_max = GetLane(MaxOfLanes(d, peak));
+  const float old_max = state.m[r];
+  const float new_max = page_max > old_max ? page_max : old_max;
+  const auto shift = Set(d, new_max == kMinusInfinity ? 0.0f : new_max);  // scores of -inf alone: powers of zero, not NaN
+  auto sum = Zero(d);
+  for (int64_t i = first; i < hi; i += lanes) {
+    const auto p = exp2(d, Sub(LoadU(d, scores + i), shift));
+    StoreU(p, d, scores + i);
+    sum = Add(sum, p);
+  }
+  float l = state.l[r];
+  if (new_max != old_max && old_max != kMinusInfinity) {
+    const float alpha = GetLane(exp2(d, Set(d, old_max - new_max)));
+    l = l * alpha;
+    scale_row(state.o + r * stride, alpha, stride, state.o + r * stride);
+  }
+  state.l[r] = l + GetLane(SumOfLanes(d, sum));
+  state.m[r] = new_max;
+}
+
+// o of rows r .. r + count - 1 += p · v over the keys that each row sees, in ascending order. Keys seen by all rows go through the wide
+// kernel, the few at the diagonal and at the window's edge row by row: a masked value is skipped, since it may be NaN.
+template <class Source>
+void add_values(const Source& values, const float* p, const int64_t* lo, const int64_t* hi, int64_t count, float* o, int64_t stride) {
+  int64_t common_lo = 0;
+  int64_t common_hi = kPagePositions;
+  for (int64_t r = 0; r < count; ++r) {
+    if (lo[r] > common_lo) common_lo = lo[r];
+    if (hi[r] < common_hi) common_hi = hi[r];
+  }
+  if (common_hi < common_lo) common_hi = common_lo;
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t edge = hi[r] < common_lo ? hi[r] : common_lo;
+    if (lo[r] < edge) multiply_add(values, p + r * kPagePositions, kPagePositions, lo[r], edge, 1, o + r * stride, stride, stride, true);
+  }
+  if (common_lo < common_hi) multiply_add(values, p, kPagePositions, common_lo, common_hi, count, o, stride, stride, true);
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t edge = lo[r] > common_hi ? lo[r] : common_hi;
+    if (edge < hi[r]) multiply_add(values, p + r * kPagePositions, kPagePositions, edge, hi[r], 1, o + r * stride, stride, stride, true);
+  }
+}
+
+template <class Keys, class Values>
+void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, const Values& values, const SoftmaxState& state) {
+  const int64_t dim = tile.cache->layout.head_dim;
+  const int64_t stride = tile.cache->layout.value_stride;
+  const int64_t rows = int64_t{tile.positions} * tile.group;
+  const int64_t groups = (rows + kTileRows - 1) / kTileRows;
+  const int64_t height = (rows + groups - 1) / groups;
+  const int64_t base = page * kPagePositions;
+  for (int64_t r0 = 0; r0 < rows; r0 += height) {
+    const int64_t count = rows - r0 < height ? rows - r0 : height;
+    int64_t lo[kTileRows], hi[kTileRows];
+    int64_t seen = 0;
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t begin = tile.begin[r0 + r] - base;
+      const int64_t end = tile.end[r0 + r] - base;
+      lo[r] = begin < 0 ? 0 : begin;
+      hi[r] = end < kPagePositions ? end : kPagePositions;
+      if (hi[r] <= lo[r]) lo[r] = hi[r] = 0;
+      if (hi[r] > seen) seen = hi[r];
+    }
+    if (seen == 0) continue;
+    float* scores = tile.scores + r0 * kPagePositions;
+    const int64_t width = (seen + 15) / 16 * 16;
+    multiply_add(keys, tile.q + r0 * dim, dim, 0, dim, count, scores, kPagePositions, width, false);
+    for (int64_t r = 0; r < count; ++r) {
+      if (lo[r] < hi[r]) update_row(scores + r * kPagePositions, lo[r], hi[r], tile.args->softcap, state, r0 + r, stride);
+    }
+    add_values(values, scores, lo, hi, count, state.o + r0 * stride, stride);
+  }
+}
+
+// Up to kDirectRows rows read the page as it is stored; more share one unpacked copy. The numbers are the same.
+template <class Keys, class Values>
+void attend_pages(const AttentionTile& tile, int64_t first_page, int64_t end_page, const SoftmaxState& state) {
+  constexpr int64_t kDirectRows = 2 * kTileRows;
+  const KvLayout& layout = tile.cache->layout;
+  const bool direct = Keys::kPlain || int64_t{tile.positions} * tile.group <= kDirectRows;
+  for (int64_t page = first_page; page < end_page; ++page) {
+    const std::byte* head = tile.cache->head(tile.table[page], tile.kv_head);
+    Keys keys(head, layout);
+    Values values(head, layout);
+    if (direct) {
+      keys.next = head + layout.values;
+      values.next = page + 1 < end_page ? tile.cache->head(tile.table[page + 1], tile.kv_head) : nullptr;
+      attend_page(tile, page, keys, values, state);
+      continue;
+    }
+    unpack(keys, layout.head_dim, kPagePositions, tile.keys);
+    unpack(values, kPagePositions, layout.value_stride, tile.values);
+    attend_page(tile, page, PlainRows<float>(tile.keys, kPagePositions), PlainRows<float>(tile.values, layout.value_stride), state);
+  }
+}
+
+void attention_attend(const AttentionTile& tile, int64_t first_page, int64_t end_page, const SoftmaxState& state) {
+  const int64_t rows = int64_t{tile.positions} * tile.group;
+  std::memset(state.o, 0, static_cast<size_t>(rows * tile.cache->layout.value_stride) * sizeof(float));
+  for (int64_t r = 0; r < rows; ++r) {
+    state.m[r] = kMinusInfinity;
+    state.l[r] = 0;
+  }
+  switch (tile.cache->layout.type) {
+    case DType::kF32: return attend_pages<PlainKeys<float>, PlainValues<float>>(tile, first_page, end_page, state);
+    case DType::kF16: return attend_pages<PlainKeys<F16>, PlainValues<F16>>(tile, first_page, end_page, state);
+    case DType::kBF16: return attend_pages<PlainKeys<BF16>, PlainValues<BF16>>(tile, first_page, end_page, state);
+    default: return attend_pages<QuantisedKeys, QuantisedValues>(tile, first_page, end_page, state);
+  }
+}
+
+void attention_merge(const SoftmaxState& total, const SoftmaxState& part, int64_t rows, int64_t stride) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(Lanes(d));
+  for (int64_t r = 0; r < rows; ++r) {
+    float* o = total.o + r * stride;
+    const float* po = part.o + r * stride;
+    if (part.l[r] == 0) continue;  // saw nothing
+    if (total.l[r] == 0) {
+      std::memcpy(o, po, static_cast<size_t>(stride) * sizeof(float));
+      total.m[r] = part.m[r];
+      total.l[r] = part.l[r];
+      continue;
+    }
+    const float m = part.m[r] > total.m[r] ? part.m[r] : total.m[r];
+    const auto old_factor = exp2(d, Set(d, total.m[r] - m));
+    const auto new_factor = exp2(d, Set(d, part.m[r] - m));
+    for (int64_t i = 0; i < stride; i += lanes) {
+      StoreU(MulAdd(LoadU(d, po + i), new_factor, Mul(LoadU(d, o + i), old_factor)), d, o + i);
+    }
+    total.l[r] = total.l[r] * GetLane(old_factor) + part.l[r] * GetLane(new_factor);
+    total.m[r] = m;
+  }
+}
+
+void attention_store(const AttentionTile& tile, const SoftmaxState& state) {
+  const AttentionArgs& args = *tile.args;
+  const KvLayout& layout = tile.cache->layout;
+  const int64_t dim = layout.head_dim;
+  for (int64_t p = 0; p < tile.positions; ++p) {
+    float* out = args.out + (tile.row + p) * args.out_stride + tile.kv_head * tile.group * dim;
+    for (int64_t g = 0; g < tile.group; ++g) {
+      const int64_t r = p * tile.group + g;
+      const float* o = state.o + r * layout.value_stride;
+      const float inverse = state.l[r] == 0 ? 0.0f : 1.0f / state.l[r];
+      for (int64_t i = 0; i < dim; ++i) out[g * dim + i] = o[i] * inverse;
+    }
+  }
+}
+
+}  // namespace
+
+constexpr AttentionKernels kAttentionKernels = {attention_load, attention_attend, attention_merge, attention_store};
+
+}  // namespace wick::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace wick::cpu {
+const AttentionKernels& attention_kernels(Isa isa) { return *WICK_DISPATCH(isa, kAttentionKernels); }
+}  // namespace wick::cpu
+#endif

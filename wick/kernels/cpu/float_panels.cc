@@ -1,0 +1,120 @@
+// f32, f16 and bf16 panels: one fma chain per output in ascending k.
+#include <cstdint>
+
+#include "wick/kernels/cpu/panel_output.h"
+#include "wick/kernels/cpu/panels.h"
+#include "wick/tensor/half.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "wick/kernels/cpu/float_panels.cc"
+#include "wick/kernels/cpu/foreach_isa.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace wick::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::CappedTag<float, kPanelRows>;
+using V = hn::Vec<D>;
+// Vectors per panel. All targets compiled here have a fixed vector size.
+constexpr int kVectors = static_cast<int>(kPanelRows / hn::MaxLanes(D()));
+
+struct F32 {
+  static constexpr int kStep = 1;  // k per iteration
+  static float x(const Activations& a, int64_t row, int64_t k) { return a.f32[row * a.ld_f32 + k]; }
+  static HWY_INLINE V load(const std::byte* panel, int64_t k, int, int vector) {
+    return hn::LoadU(D(), reinterpret_cast<const float*>(panel) + k * kPanelRows + vector * static_cast<int>(hn::MaxLanes(D())));
+  }
+};
+
+struct F16 {
+  static constexpr int kStep = 1;
+  static float x(const Activations& a, int64_t row, int64_t k) { return F32::x(a, row, k); }
+  static HWY_INLINE V load(const std::byte* panel, int64_t k, int, int vector) {
+    const hn::Rebind<hwy::float16_t, D> half;
+    return hn::PromoteTo(D(), hn::LoadU(half, reinterpret_cast<const hwy::float16_t*>(panel) + k * kPanelRows + vector * static_cast<int>(hn::MaxLanes(D()))));
+  }
+};
+
+struct Bf16 {
+  static constexpr int kStep = 2;
+  static float x(const Activations& a, int64_t row, int64_t k) { return bf16_to_f32(a.bf16[row * a.ld_bf16 + k]); }
+  static HWY_INLINE V load(const std::byte* panel, int64_t k, int step, int vector) {
+    const hn::Rebind<uint32_t, D> bits;
+    const auto pairs = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(panel) + k / 2 * kPanelRows + vector * static_cast<int>(hn::MaxLanes(D())));
+    return hn::BitCast(D(), step == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(bits, 0xffff0000u)));
+  }
+};
+
+// R rows times P panels.
+template <class Format, int R, int P>
+void tile(const PanelJob& job, int64_t panel, int64_t row) {
+  const std::byte* weights = job.segment->storage->data() + panel * job.segment->panel_bytes;
+  V acc[R][P][kVectors];
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < kVectors; ++v) acc[r][p][v] = hn::Zero(D());
+    }
+  }
+  for (int64_t k = 0; k < job.x->k; k += Format::kStep) {
+    for (int step = 0; step < Format::kStep; ++step) {
+      V a[R];
+      for (int r = 0; r < R; ++r) a[r] = hn::Set(D(), Format::x(*job.x, row + r, k + step));
+      for (int p = 0; p < P; ++p) {
+        for (int v = 0; v < kVectors; ++v) {
+          const V w = Format::load(weights + p * job.segment->panel_bytes, k, step, v);
+          for (int r = 0; r < R; ++r) acc[r][p][v] = hn::MulAdd(w, a[r], acc[r][p][v]);
+        }
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) {
+      float sums[kPanelRows];
+      for (int v = 0; v < kVectors; ++v) hn::StoreU(acc[r][p][v], D(), sums + v * static_cast<int>(hn::MaxLanes(D())));
+      store_panel(job, row + r, panel + p, sums);
+    }
+  }
+}
+
+template <class Format, int P>
+void all_rows(const PanelJob& job, int64_t panel) {
+  constexpr int kRows = kVectors == 1 ? 8 / P * 2 : 3;
+  int64_t row = 0;
+  for (; row + kRows <= job.x->rows; row += kRows) tile<Format, kRows, P>(job, panel, row);
+  for (; row < job.x->rows; ++row) tile<Format, 1, P>(job, panel, row);
+}
+
+template <class Format>
+void run(const PanelJob& job) {
+  constexpr int kWide = kVectors <= 2 ? 4 : 1;  // panels at a time where one row has too few chains to hide the latency of an fma
+  int64_t panel = job.panel_begin;
+  if (job.x->rows < 3) {
+    for (; panel + kWide <= job.panel_end; panel += kWide) all_rows<Format, kWide>(job, panel);
+  }
+  constexpr int kPair = kVectors <= 2 ? 2 : 1;
+  for (; panel + kPair <= job.panel_end; panel += kPair) all_rows<Format, kPair>(job, panel);
+  for (; panel < job.panel_end; ++panel) all_rows<Format, 1>(job, panel);
+}
+
+void run_f32(const PanelJob& job) { run<F32>(job); }
+void run_f16(const PanelJob& job) { run<F16>(job); }
+void run_bf16(const PanelJob& job) { run<Bf16>(job); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace wick::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace wick::cpu {
+
+void float_panels(const PanelJob& job, Isa isa) {
+  switch (job.segment->type) {
+    case DType::kF16: return WICK_DISPATCH(isa, run_f16)(job);
+    case DType::kBF16: return WICK_DISPATCH(isa, run_bf16)(job);
+    default: return WICK_DISPATCH(isa, run_f32)(job);
+  }
+}
+
+}  // namespace wick::cpu
+#endif

@@ -1,0 +1,125 @@
+#include "wick/kernels/linear.h"
+
+#include <algorithm>
+
+#include "wick/base/checked.h"
+#include "wick/kernels/cpu/panels.h"
+
+namespace wick::cpu {
+namespace {
+
+bool uses_blocks(const WeightSegment& segment) { return is_quantised(segment.type); }
+bool uses_bf16(const WeightSegment& segment) { return segment.type == DType::kBF16; }
+
+// Rounds x in every form that some segment needs.
+Activations round_activations(Context& ctx, const LinearArgs& args) {
+  const PackedWeight& weight = *args.weight;
+  const int64_t k = weight.k;
+  const int64_t rows = args.rows;
+  Activations x;
+  x.rows = rows;
+  x.k = k;
+  x.f32 = args.x;
+  x.ld_f32 = args.ldx;
+  ActivationBuffers out;
+  const bool blocks = std::any_of(weight.segments.begin(), weight.segments.end(), uses_blocks);
+  const bool bf16 = std::any_of(weight.segments.begin(), weight.segments.end(), uses_bf16);
+  if (blocks) {
+    const int64_t count = rows * (k / kQuantBlock);
+    out.q = ctx.scratch<int8_t>(rows * k).data();
+    out.scale = ctx.scratch<float>(count).data();
+    out.scaled_sum = ctx.scratch<float>(count).data();
+    out.minus_8_sum = ctx.scratch<int32_t>(count).data();
+    out.minus_128_sum = ctx.scratch<int32_t>(count).data();
+  }
+  if (bf16) {
+    out.ld_bf16 = round_up<int64_t>(k, 2);
+    out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
+  }
+  if (blocks || bf16) {
+    const int64_t grain = std::max<int64_t>(1, 16384 / k);  // a few µs of work: less is not worth waking a thread for
+    ctx.pool().parallel_for(rows, grain, [&](int64_t begin, int64_t end, int) {
+      if (blocks) quantise_rows(ctx.isa(), args.x, args.ldx, k, begin, end, out);
+      if (bf16) round_rows_bf16(ctx.isa(), args.x, args.ldx, k, begin, end, out);
+    });
+  }
+  x.bf16 = out.bf16;
+  x.ld_bf16 = out.ld_bf16;
+  x.q = out.q;
+  x.scale = out.scale;
+  x.scaled_sum = out.scaled_sum;
+  x.minus_8_sum = out.minus_8_sum;
+  x.minus_128_sum = out.minus_128_sum;
+  return x;
+}
+
+void float_kernel_scalar(const PanelJob& job) { float_panels(job, Isa::kScalar); }
+void float_kernel_avx2(const PanelJob& job) { float_panels(job, Isa::kAvx2); }
+void float_kernel_avx512(const PanelJob& job) { float_panels(job, Isa::kAvx512); }
+
+PanelKernel float_kernel(Isa isa) {
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Vnni) return float_kernel_avx512;
+  return isa == Isa::kAvx2 ? float_kernel_avx2 : float_kernel_scalar;
+}
+
+// Runs panels [begin, end), counted through all segments.
+void run_panels(const LinearArgs& args, const Activations& x, Isa isa, int64_t begin, int64_t end, std::byte* scratch) {
+  int64_t first_panel = 0;
+  int64_t column = 0;
+  for (const WeightSegment& segment : args.weight->segments) {
+    const int64_t panels = ceil_div(segment.rows, kPanelRows);
+    PanelJob job;
+    job.panel_begin = std::max<int64_t>(0, begin - first_panel);
+    job.panel_end = std::min(panels, end - first_panel);
+    if (job.panel_begin < job.panel_end) {
+      job.segment = &segment;
+      job.x = &x;
+      job.out = {args.y + column, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
+      job.scratch = scratch;
+      panel_kernel(segment.type, isa)(job);
+    }
+    first_panel += panels;
+    column += segment.rows;
+  }
+}
+
+}  // namespace
+
+PanelKernel panel_kernel(DType type, Isa isa) {
+  if (!is_quantised(type)) {
+#if defined(__x86_64__)
+    if (type == DType::kBF16 && isa == Isa::kAvx512Vnni) return bf16_panels_avx512;
+#endif
+    return float_kernel(isa);
+  }
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512Vnni) return quant_panels_avx512vnni;
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx2) return quant_panels_avx2;
+#endif
+  return quant_panels_generic;
+}
+
+// Two panels of bytes, f32 scales and minimums.
+int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuantBlock * (512 + 64 + 64), 64); }
+
+void linear(Context& ctx, const LinearArgs& args) {
+  if (args.rows == 0 || args.weight->rows == 0) return;
+  const ScratchScope scope(ctx);
+  const Activations x = round_activations(ctx, args);
+  int64_t panels = 0;
+  int64_t bytes = 0;
+  for (const WeightSegment& segment : args.weight->segments) {
+    panels += ceil_div(segment.rows, kPanelRows);
+    bytes += static_cast<int64_t>(segment.storage->bytes());
+  }
+  const int64_t per_worker = panel_scratch_bytes(args.weight->k);
+  std::byte* scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
+  // At least 16 KiB of weights or 64 Ki products per claim; an even number of panels, since kernels like pairs.
+  const int64_t panel_cost = std::max<int64_t>(1, bytes / panels * 4 + args.weight->k * kPanelRows * args.rows);
+  const int64_t grain = round_up<int64_t>(std::max<int64_t>(1, 65536 / panel_cost), 2);
+  ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
+    run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker);
+  });
+}
+
+}  // namespace wick::cpu

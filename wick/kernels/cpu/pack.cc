@@ -1,0 +1,176 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "wick/base/checked.h"
+#include "wick/kernels/cpu/panels.h"
+#include "wick/kernels/linear.h"
+#include "wick/tensor/half.h"
+
+namespace wick::cpu {
+namespace {
+
+constexpr int64_t kQ4Bytes = 16;
+constexpr int64_t kQ8Bytes = 32;
+
+uint16_t load_u16(const std::byte* p) {
+  uint16_t value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// Element i of a row stored as `type`, as f32.
+void decode_row(DType type, const std::byte* row, int64_t k, float* out) {
+  switch (type) {
+    case DType::kF32: std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float)); return;
+    case DType::kF16:
+      for (int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(row + 2 * i));
+      return;
+    case DType::kBF16:
+      for (int64_t i = 0; i < k; ++i) out[i] = bf16_to_f32(load_u16(row + 2 * i));
+      return;
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
+        const bool has_min = type == DType::kQ4_1;
+        const float d = f16_to_f32(load_u16(row));
+        const float m = has_min ? f16_to_f32(load_u16(row + 2)) : -8.0f * d;
+        const std::byte* qs = row + (has_min ? 4 : 2);
+        for (int64_t i = 0; i < kQ4Bytes; ++i) {
+          const int q = std::to_integer<int>(qs[i]);
+          out[b * kQuantBlock + i] = d * static_cast<float>(q & 15) + m;
+          out[b * kQuantBlock + kQ4Bytes + i] = d * static_cast<float>(q >> 4) + m;
+        }
+      }
+      return;
+    case DType::kQ8_0:
+      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
+        const float d = f16_to_f32(load_u16(row));
+        for (int64_t i = 0; i < kQuantBlock; ++i) {
+          out[b * kQuantBlock + i] = d * static_cast<float>(static_cast<int8_t>(std::to_integer<uint8_t>(row[2 + i])));
+        }
+      }
+      return;
+    default: fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(type), " are not supported");
+  }
+}
+
+// Calls move(stored, packed, bytes, flip) for each run of bytes that row lane `r` of a panel and the stored row share: the one
+// description of the layout, for packing and for unpacking. Covers elements [begin, end), whole blocks; `stored` counts from `begin`.
+template <class Move>
+void for_each_run(DType type, int64_t k, int64_t r, int64_t begin, int64_t end, Move&& move) {
+  if (!is_quantised(type)) {
+    const int64_t group = type == DType::kBF16 ? 2 : 1;
+    const int64_t bytes = traits(type).bytes;
+    for (int64_t i = begin; i < end; i += group) {
+      move((i - begin) * bytes, (i / group * kPanelRows + r) * group * bytes, std::min(group, end - i) * bytes, 0u);
+    }
+    return;
+  }
+  const bool q8 = type == DType::kQ8_0;
+  const int64_t header = type == DType::kQ4_1 ? 4 : 2;
+  const int64_t words = (q8 ? kQ8Bytes : kQ4Bytes) / 4;
+  const int64_t scales = k / kQuantBlock * words * kPanelRows * 4;
+  int64_t stored = 0;
+  for (int64_t b = begin / kQuantBlock; b < end / kQuantBlock; ++b, stored += traits(type).bytes) {
+    for (int64_t h = 0; h < header; h += 2) move(stored + h, scales + (b * header + h) * kPanelRows + 2 * r, int64_t{2}, 0u);
+    for (int64_t w = 0; w < words; ++w) {
+      // + 128 turns signed bytes into unsigned ones.
+      move(stored + header + 4 * w, ((b * words + w) * kPanelRows + r) * 4, int64_t{4}, q8 ? 0x80808080u : 0u);
+    }
+  }
+}
+
+void copy_run(std::byte* to, const std::byte* from, int64_t bytes, uint32_t flip) {
+  if (bytes == 2) {
+    std::memcpy(to, from, 2);
+    return;
+  }
+  uint32_t word;
+  std::memcpy(&word, from, 4);
+  word ^= flip;
+  std::memcpy(to, &word, 4);
+}
+
+void pack_row(DType type, const std::byte* row, int64_t k, int64_t r, std::byte* panel) {
+  for_each_run(type, k, r, 0, k, [&](int64_t stored, int64_t packed, int64_t bytes, uint32_t flip) {
+    copy_run(panel + packed, row + stored, bytes, flip);
+  });
+}
+
+}  // namespace
+
+bool can_pack(DType type) {
+  switch (type) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ8_0: return true;
+    default: return false;
+  }
+}
+
+int64_t panel_bytes(DType type, int64_t k) {
+  const int64_t inputs = type == DType::kBF16 ? round_up<int64_t>(k, 2) : k;
+  const int64_t bytes = static_cast<int64_t>(dtype_bytes(type, static_cast<uint64_t>(inputs))) * kPanelRows;
+  return round_up<int64_t>(bytes, 64);
+}
+
+void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
+  if (!can_pack(source.type)) fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(source.type), " are not supported");
+  require(source.rows > 0 && source.k > 0, "linear: weight of shape [", source.rows, ", ", source.k, "] is empty");
+  require(weight.segments.empty() || weight.k == source.k, "linear: weight has ", source.k, " inputs, expected ", weight.k);
+  const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
+  WeightSegment segment;
+  segment.type = expand ? DType::kF32 : source.type;
+  segment.rows = source.rows;
+  segment.k = source.k;
+  segment.panel_bytes = panel_bytes(segment.type, source.k);
+  const int64_t panels = ceil_div(source.rows, kPanelRows);
+  segment.storage = Storage::allocate(ctx.device(), static_cast<uint64_t>(mul_or_fail(panels, segment.panel_bytes, "linear: weight size")));
+
+  const int64_t panels_per_read = std::max<int64_t>(1, (int64_t{1} << 18) / (row_bytes * kPanelRows));
+  ctx.pool().parallel_for(panels, panels_per_read, [&](int64_t begin, int64_t end, int) {
+    std::vector<std::byte> rows(static_cast<size_t>(panels_per_read * kPanelRows * row_bytes));
+    std::vector<float> expanded(expand ? static_cast<size_t>(source.k) : 0);
+    for (int64_t first = begin; first < end; first += panels_per_read) {
+      const int64_t last = std::min(end, first + panels_per_read);
+      const int64_t row_end = std::min(source.rows, last * kPanelRows);
+      source.read_rows(first * kPanelRows, {rows.data(), static_cast<size_t>((row_end - first * kPanelRows) * row_bytes)});
+      std::byte* out = segment.storage->data() + first * segment.panel_bytes;
+      if (row_end < last * kPanelRows || segment.k % 2 != 0) {  // lanes and pairs that no row fills
+        std::memset(out, 0, static_cast<size_t>((last - first) * segment.panel_bytes));
+      }
+      for (int64_t row = first * kPanelRows; row < row_end; ++row) {
+        const std::byte* stored = rows.data() + (row - first * kPanelRows) * row_bytes;
+        if (expand) {
+          decode_row(source.type, stored, source.k, expanded.data());
+          stored = reinterpret_cast<const std::byte*>(expanded.data());
+        }
+        pack_row(segment.type, stored, source.k, row % kPanelRows, out + (row / kPanelRows - first) * segment.panel_bytes);
+      }
+    }
+  });
+  weight.k = source.k;
+  weight.rows += source.rows;
+  weight.segments.push_back(std::move(segment));
+}
+
+void unpack_row(const PackedWeight& weight, int64_t row, float* out) {
+  const WeightSegment* segment = weight.segments.data();
+  for (; row >= segment->rows; ++segment) row -= segment->rows;
+  const std::byte* panel = segment->storage->data() + row / kPanelRows * segment->panel_bytes;
+  constexpr int64_t kChunk = 1024;
+  std::byte stored[kChunk * sizeof(float)];
+  for (int64_t begin = 0; begin < segment->k; begin += kChunk) {
+    const int64_t end = std::min(segment->k, begin + kChunk);
+    for_each_run(segment->type, segment->k, row % kPanelRows, begin, end, [&](int64_t at, int64_t packed, int64_t bytes, uint32_t flip) {
+      copy_run(stored + at, panel + packed, bytes, flip);
+    });
+    decode_row(segment->type, stored, end - begin, out + begin);
+  }
+}
+
+}  // namespace wick::cpu

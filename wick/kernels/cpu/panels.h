@@ -1,0 +1,89 @@
+// The packed layout on the CPU and the kernels that read it.
+//
+// Panels of 16 output rows, so that one AVX-512 vector (two of AVX2, four of NEON) holds the same k of 16 outputs and no horizontal sum
+// is ever needed. Per panel:
+//   f32   [k][16] f32
+//   f16   [k][16] f16
+//   bf16  [ceil(k/2)][16][2] bf16: a pair of k per 32-bit lane, as VDPBF16PS reads them; odd k padded with zero
+//   q4_*  [k/32][4][16][4] bytes, then scales. Vector j of a block holds bytes 4j..4j+3 of each row's 16 bytes: its low nibbles are the
+//         elements 4j..4j+3 and its high ones the elements 16+4j..16+4j+3
+//   q8_0  [k/32][8][16][4] bytes, each value + 128 so that it is unsigned, then scales
+//   scales  q4_0, q8_0: [k/32][16] f16 d;  q4_1: [k/32][2][16] f16 d, m
+// Quantised weights are unsigned and activations signed, as VPDPBUSD wants them; the offset (8, 128 or none) comes back as the starting
+// value of the integer sum, -offset * sum(x): exact, and at no cost per weight byte.
+#pragma once
+
+#include <cstdint>
+
+#include "wick/base/machine.h"
+#include "wick/kernels/packed_weight.h"
+
+namespace wick::cpu {
+
+inline constexpr int64_t kPanelRows = 16;
+inline constexpr int64_t kQuantBlock = 32;
+
+// Activations rounded for a matmul. Only the members that the segment's type needs are set.
+struct Activations {
+  int64_t rows = 0;
+  int64_t k = 0;
+  const float* f32 = nullptr;  // [rows, k], rows ld_f32 apart
+  int64_t ld_f32 = 0;
+  const uint16_t* bf16 = nullptr;  // [rows, ld_bf16], zero past k
+  int64_t ld_bf16 = 0;
+  // Blocks of 32: q[t, k], and per block [t, k/32]: scale, scale * sum(q), -8 * sum(q), -128 * sum(q).
+  const int8_t* q = nullptr;
+  const float* scale = nullptr;
+  const float* scaled_sum = nullptr;
+  const int32_t* minus_8_sum = nullptr;
+  const int32_t* minus_128_sum = nullptr;
+};
+
+// Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel.
+struct PanelOutput {
+  float* y = nullptr;
+  int64_t ldy = 0;
+  const float* bias = nullptr;
+  bool accumulate = false;
+};
+
+struct PanelJob {
+  const WeightSegment* segment = nullptr;
+  const Activations* x = nullptr;
+  PanelOutput out;             // y and bias at the segment's first column
+  int64_t panel_begin = 0;
+  int64_t panel_end = 0;
+  std::byte* scratch = nullptr;  // panel_scratch_bytes() of this worker, 64-byte aligned
+};
+
+using PanelKernel = void (*)(const PanelJob& job);
+
+// Bytes of scratch that any kernel needs per worker for inputs of this k.
+int64_t panel_scratch_bytes(int64_t k);
+// The kernel for a weight type on an instruction set.
+PanelKernel panel_kernel(DType type, Isa isa);
+int64_t panel_bytes(DType type, int64_t k);
+
+// Kernels, by file.
+void float_panels(const PanelJob& job, Isa isa);                    // float_panels.cc: f32, f16, bf16
+void bf16_panels_avx512(const PanelJob& job);                       // bf16_panels_avx512.cc
+void quant_panels_generic(const PanelJob& job);                     // quant_panels_generic.cc
+void quant_panels_avx2(const PanelJob& job);                        // quant_panels_avx2.cc
+void quant_panels_avx512vnni(const PanelJob& job);                  // quant_panels_avx512vnni.cc
+
+// Where rounded activations are written: the members of Activations, writable.
+struct ActivationBuffers {
+  uint16_t* bf16 = nullptr;
+  int64_t ld_bf16 = 0;
+  int8_t* q = nullptr;
+  float* scale = nullptr;
+  float* scaled_sum = nullptr;
+  int32_t* minus_8_sum = nullptr;
+  int32_t* minus_128_sum = nullptr;
+};
+
+// Round rows [begin, end) of x.  rounding.cc
+void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
+void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
+
+}  // namespace wick::cpu

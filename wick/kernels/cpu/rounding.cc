@@ -1,0 +1,98 @@
+// Rounding activations for a matmul.
+#include <cstdint>
+
+#include "wick/kernels/cpu/panels.h"
+#include "wick/tensor/half.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "wick/kernels/cpu/rounding.cc"
+#include "wick/kernels/cpu/foreach_isa.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace wick::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::CappedTag<float, 16>;
+constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+
+// 32 values to bytes: returns the sum of the bytes. The scale is the largest magnitude / 127; a NaN or infinity makes it NaN.
+HWY_INLINE int32_t quantise_block(const float* x, int8_t* q, float* scale) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<int8_t, D> d8;
+  // Magnitudes compare as integers, with NaN above infinity above every number.
+  auto largest_bits = hn::Zero(di);
+  for (int64_t i = 0; i < kQuantBlock; i += kLanes) largest_bits = hn::Max(largest_bits, hn::BitCast(di, hn::Abs(hn::LoadU(d, x + i))));
+  const int32_t bits = hn::GetLane(hn::MaxOfLanes(di, largest_bits));
+  if (bits >= 0x7f800000) {
+    for (int64_t i = 0; i < kQuantBlock; ++i) q[i] = 0;
+    *scale = __builtin_nanf("");
+    return 0;
+  }
+  const float largest = __builtin_bit_cast(float, bits);
+  // A magnitude under 127 / FLT_MAX has no finite inverse: such a block is zero to the precision of everything around it.
+  const float inverse = largest < 1e-36f ? 0.0f : 127.0f / largest;
+  auto sum = hn::Zero(di);
+  for (int64_t i = 0; i < kQuantBlock; i += kLanes) {
+    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
+    sum = hn::Add(sum, rounded);
+    hn::StoreU(hn::DemoteTo(d8, rounded), d8, q + i);
+  }
+  *scale = largest / 127.0f;
+  return hn::GetLane(hn::SumOfLanes(di, sum));
+}
+
+void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, int8_t* q, float* scale, float* scaled_sum, int32_t* minus_8,
+              int32_t* minus_128) {
+  const int64_t blocks = k / kQuantBlock;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t at = row * blocks + b;
+      const int32_t sum = quantise_block(x + row * ldx + b * kQuantBlock, q + row * k + b * kQuantBlock, scale + at);
+      scaled_sum[at] = scale[at] * static_cast<float>(sum);
+      minus_8[at] = -8 * sum;
+      minus_128[at] = -128 * sum;
+    }
+  }
+}
+
+// Round to nearest even by adding half of the last place kept; NaN stays NaN.
+void round_bf16(const float* x, int64_t k, uint16_t* out) {
+  const D d;
+  const hn::RebindToUnsigned<D> du;
+  const hn::Rebind<uint16_t, D> d16;
+  int64_t i = 0;
+  for (; i + kLanes <= k; i += kLanes) {
+    const auto value = hn::LoadU(d, x + i);
+    const auto bits = hn::BitCast(du, value);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu))));
+    const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x0040u));
+    const auto is_nan = hn::RebindMask(du, hn::IsNaN(value));
+    const auto result = hn::IfThenElse(is_nan, quiet, rounded);
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<D>(), result)), d16, out + i);
+  }
+  for (; i < k; ++i) out[i] = f32_to_bf16(x[i]);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace wick::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace wick::cpu {
+
+void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
+  WICK_DISPATCH(isa, quantise)(x, ldx, k, begin, end, out.q, out.scale, out.scaled_sum, out.minus_8_sum, out.minus_128_sum);
+}
+
+void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
+  for (int64_t row = begin; row < end; ++row) {
+    WICK_DISPATCH(isa, round_bf16)(x + row * ldx, k, out.bf16 + row * out.ld_bf16);
+    for (int64_t i = k; i < out.ld_bf16; ++i) out.bf16[row * out.ld_bf16 + i] = 0;
+  }
+}
+
+}  // namespace wick::cpu
+#endif

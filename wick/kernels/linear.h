@@ -1,0 +1,43 @@
+// Matrix products with packed weights, and packing itself.
+#pragma once
+
+#include <cstdint>
+
+#include "wick/kernels/packed_weight.h"
+#include "wick/tensor/context.h"
+
+namespace wick {
+
+struct LinearArgs {
+  const float* x = nullptr;  // [T, k], rows ldx apart
+  int64_t ldx = 0;
+  int64_t rows = 0;  // T
+  const PackedWeight* weight = nullptr;
+  const float* bias = nullptr;  // [weight->rows] or none
+  float* y = nullptr;           // [T, weight->rows], rows ldy apart; must not overlap x
+  int64_t ldy = 0;
+  bool accumulate = false;  // y += instead of y =
+};
+
+// y[t, n] = sum over k of round(x[t, k]) * w[n, k]  (+ bias[n]) (+ y[t, n]).
+//
+// x is rounded once, by the segment's type: not at all for f32 and f16 weights, to bf16 for bf16, to 8-bit blocks of 32 with one f32
+// scale (largest magnitude / 127, nearest even) for quantised types. A block with a NaN or an infinity gives NaN.
+// Sums in f32: one chain per output in ascending k, the same for any T, so a row's result does not depend on the rows beside it, on the
+// number of threads or on how the work was split.
+namespace ref {
+void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
+}
+namespace cpu {
+void linear(Context& ctx, const LinearArgs& args);
+
+// Whether weights of this type can be packed.
+bool can_pack(DType type);
+// Appends a segment to `weight`, reading the source in parallel. Expands to f32 first when `expand`.
+// Throws Error(kUnsupported) for a type without kernels, Error(kInvalidArgument) for a k that is not whole blocks or differs, and what read_rows throws.
+void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
+// out[0..k) = row `row` in f32, exactly the values that the format defines. 0 <= row < weight.rows.
+void unpack_row(const PackedWeight& weight, int64_t row, float* out);
+}  // namespace cpu
+
+}  // namespace wick

@@ -1,0 +1,24 @@
+// Softmax of rows. Not checked here: ops/ does that.
+#pragma once
+
+#include "wick/kernels/rows.h"
+#include "wick/tensor/context.h"
+
+namespace wick {
+
+struct SoftmaxArgs {
+  RowsView x;  // f32, f16, bf16 (ref: f64 too), any step
+  RowsView y;  // as x, any step; may be x
+};
+
+// y = e^(x - m) / sum(e^(x - m)), m = max(x), row by row. A row of all -inf, or with a NaN or +inf, gives NaN.
+// cpu: exponentials in f32, summed in chains whose order depends on the row's size only, 1,024 elements at a time, those sums in f64;
+// rounded once. ref: all in f64.
+namespace ref {
+void softmax(Context& ctx, const SoftmaxArgs& args);
+}
+namespace cpu {
+void softmax(Context& ctx, const SoftmaxArgs& args);
+}
+
+}  // namespace wick

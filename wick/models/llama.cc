@@ -1,0 +1,144 @@
+#include "wick/models/llama.h"
+
+#include <algorithm>
+#include <string>
+
+#include "wick/models/weight_loader.h"
+#include "wick/ops/activation.h"
+#include "wick/ops/attention.h"
+#include "wick/ops/embedding.h"
+#include "wick/ops/norm.h"
+
+namespace wick {
+namespace {
+
+struct Layer {
+  Tensor attention_norm;  // [D]
+  nn::Linear qkv;         // D -> (H + 2K) Dh
+  nn::Linear output;      // H Dh -> D
+  Tensor mlp_norm;        // [D]
+  nn::Linear gate_up;     // D -> 2F
+  nn::Linear down;        // F -> D
+};
+
+// Activations of up to `limits.rows` rows, all f32. The residual stream is x.
+struct LlamaWorkspace final : Workspace {
+  LlamaWorkspace(const Device& device, const LlamaConfig& config, const ActivationLimits& step) : limits(step), rope(config.rope) {
+    const ModelDims& dims = config.dims;
+    const auto make = [&](int64_t rows, int64_t width) { return Tensor::empty({rows, width}, DType::kF32, device); };
+    x = make(step.rows, dims.d_model);
+    normed = make(step.rows, dims.d_model);
+    qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
+    heads = make(step.rows, dims.heads * dims.head_dim);
+    gate_up = make(step.rows, 2 * dims.d_ff);
+    hidden = make(step.rows, dims.d_ff);
+    last = make(step.logit_rows, dims.d_model);
+  }
+  ActivationLimits limits;
+  nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
+  Tensor x, normed, qkv, heads, gate_up, hidden, last;
+};
+
+class Llama final : public LanguageModel {
+ public:
+  Llama(Context& ctx, const ModelFile& file, const LoadOptions& options) : config_(llama_config(file)) {
+    ModelDims& dims = config_.dims;
+    WeightLoader weights(ctx, file, options);
+    dims.vocab = weights.rows("token_embd.weight", dims.d_model);
+    embedding_ = weights.linear({{"token_embd", dims.vocab}}, dims.d_model);
+    const uint64_t table_bytes = weights.bytes_loaded();
+    for (int64_t i = 0; i < dims.layers; ++i) layers_.push_back(load_layer(weights, "blk." + std::to_string(i) + "."));
+    final_norm_ = weights.vector("output_norm.weight", dims.d_model);
+    const bool tied = !weights.contains("output.weight");
+    head_ = tied ? nn::Linear(embedding_.weight()) : weights.linear({{"output", dims.vocab}}, dims.d_model);
+    if (weights.contains("rope_freqs.weight")) {
+      config_.rope.frequency_factors = weights.vector("rope_freqs.weight", config_.rope.rotary_dim / 2);
+    }
+    nn::rope_frequencies(config_.rope);  // throws now rather than at the first step
+    weight_bytes_ = weights.bytes_loaded() - (tied ? 0 : table_bytes);
+  }
+
+  const ModelDims& dims() const override { return config_.dims; }
+  uint64_t weight_bytes_per_token() const override { return weight_bytes_; }
+
+  std::unique_ptr<Workspace> make_workspace(const Device& device, const ActivationLimits& limits) const override {
+    return std::make_unique<LlamaWorkspace>(device, config_, limits);
+  }
+
+  void reserve(Context& ctx, Workspace& workspace, int64_t positions) const override {
+    dynamic_cast<LlamaWorkspace&>(workspace).rope.ensure(ctx, positions);
+  }
+
+  void step(Context& ctx, const StepBatch& batch, nn::KvPool& pool, Workspace& workspace, const Tensor& logits) const override {
+    auto& space = dynamic_cast<LlamaWorkspace&>(workspace);
+    space.rope.ensure(ctx, 1 + *std::max_element(batch.positions, batch.positions + batch.rows));
+    const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
+    const Tensor x = rows(space.x);
+    const Tensor normed = rows(space.normed);
+    const Tensor hidden = rows(space.hidden);
+    const Tensor gate_up = rows(space.gate_up);
+    ops::embedding(ctx, Tensor::from_memory(const_cast<int32_t*>(batch.tokens), {batch.rows}, DType::kI32), *embedding_.weight(), x);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const Layer& layer = layers_[i];
+      ops::rms_norm(ctx, x, layer.attention_norm, config_.norm_eps, normed);
+      attend(ctx, layer, batch, pool.layer(static_cast<int32_t>(i)), space, normed, x);
+      ops::rms_norm(ctx, x, layer.mlp_norm, config_.norm_eps, normed);
+      layer.gate_up.forward(ctx, normed, gate_up);
+      ops::swiglu(ctx, gate_up, hidden);
+      layer.down.forward(ctx, hidden, x, /*accumulate=*/true);
+    }
+    write_logits(ctx, batch, space, x, logits);
+  }
+
+ private:
+  Layer load_layer(WeightLoader& weights, const std::string& prefix) const {
+    const ModelDims& dims = config_.dims;
+    const int64_t q = dims.heads * dims.head_dim;
+    const int64_t kv = dims.kv_heads * dims.head_dim;
+    Layer layer;
+    layer.attention_norm = weights.vector(prefix + "attn_norm.weight", dims.d_model);
+    layer.qkv = weights.linear({{prefix + "attn_q", q}, {prefix + "attn_k", kv}, {prefix + "attn_v", kv}}, dims.d_model);
+    layer.output = weights.linear({{prefix + "attn_output", dims.d_model}}, q);
+    layer.mlp_norm = weights.vector(prefix + "ffn_norm.weight", dims.d_model);
+    layer.gate_up = weights.linear({{prefix + "ffn_gate", dims.d_ff}, {prefix + "ffn_up", dims.d_ff}}, dims.d_model);
+    layer.down = weights.linear({{prefix + "ffn_down", dims.d_model}}, dims.d_ff);
+    return layer;
+  }
+
+  // x += output(attention(rope(qkv(normed)))); the step's keys and values go into the cache on the way.
+  void attend(Context& ctx, const Layer& layer, const StepBatch& batch, const KvLayerView& cache, LlamaWorkspace& space, const Tensor& normed,
+              const Tensor& x) const {
+    const ModelDims& dims = config_.dims;
+    const Tensor qkv = space.qkv.slice(0, 0, batch.rows);
+    const Tensor heads = space.heads.slice(0, 0, batch.rows);
+    layer.qkv.forward(ctx, normed, qkv);
+    ops::rope_append(ctx, qkv, space.rope.cos(), space.rope.sin(), /*interleaved=*/true, batch, cache);
+    ops::paged_attention(ctx, qkv.slice(1, 0, dims.heads * dims.head_dim), batch, cache, {}, heads);
+    layer.output.forward(ctx, heads, x, /*accumulate=*/true);
+  }
+
+  void write_logits(Context& ctx, const StepBatch& batch, LlamaWorkspace& space, const Tensor& x, const Tensor& logits) const {
+    if (batch.logit_count == 0) return;
+    const Tensor last = space.last.slice(0, 0, batch.logit_count);
+    for (int32_t i = 0; i < batch.logit_count; ++i) {
+      std::copy_n(x.data<float>() + batch.logit_rows[i] * config_.dims.d_model, config_.dims.d_model, last.data<float>() + i * config_.dims.d_model);
+    }
+    ops::rms_norm(ctx, last, final_norm_, config_.norm_eps, last);
+    head_.forward(ctx, last, logits);
+  }
+
+  LlamaConfig config_;
+  nn::Linear embedding_;
+  std::vector<Layer> layers_;
+  Tensor final_norm_;
+  nn::Linear head_;
+  uint64_t weight_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> load_llama(Context& ctx, const ModelFile& file, const LoadOptions& options) {
+  return std::make_unique<Llama>(ctx, file, options);
+}
+
+}  // namespace wick

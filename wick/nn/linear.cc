@@ -1,0 +1,22 @@
+#include "wick/nn/linear.h"
+
+#include "wick/base/error.h"
+#include "wick/ops/linear.h"
+
+namespace wick::nn {
+
+Linear::Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bias, bool expand, Shard shard) : bias_(std::move(bias)) {
+  if (shard.count != 1) fail(ErrorCode::kUnsupported, "Linear: shard ", shard.rank, " of ", shard.count, ": only whole weights are supported");
+  auto weight = std::make_shared<PackedWeight>();
+  for (const WeightSource& source : sources) ops::append_weight(ctx, source, expand, *weight);
+  weight_ = std::move(weight);
+}
+
+void Linear::forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate) const {
+  ops::LinearOptions options;
+  options.bias = bias_.defined() ? &bias_ : nullptr;
+  options.accumulate = accumulate;
+  ops::linear(ctx, x, *weight_, y, options);
+}
+
+}  // namespace wick::nn

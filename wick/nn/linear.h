@@ -1,0 +1,42 @@
+// Linear: a weight, or several side by side, with an optional bias. Owns packed weights; the one place that knows about quantisation.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "wick/kernels/packed_weight.h"
+#include "wick/tensor/context.h"
+#include "wick/tensor/tensor.h"
+
+namespace wick::nn {
+
+// Which part of each weight this process holds: slice `rank` of `count` along `axis` (0: outputs, 1: inputs).
+struct Shard {
+  int axis = 0;
+  int rank = 0;
+  int count = 1;
+};
+
+class Linear {
+ public:
+  Linear() = default;
+  // The outputs of `sources` in order, in one dispatch: Linear(ctx, {q, k, v}). Their k agree; their types may differ.
+  // `expand` turns weights into f32. bias: f32 [outputs] or undefined. Throws Error(kUnsupported) for a shard of more than one or a type
+  // without kernels.
+  Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bias, bool expand, Shard shard = {});
+  // Shares a weight that something else owns, as a tied output head does.
+  explicit Linear(std::shared_ptr<const PackedWeight> weight) : weight_(std::move(weight)) {}
+
+  int64_t inputs() const { return weight_->k; }
+  int64_t outputs() const { return weight_->rows; }
+  const std::shared_ptr<const PackedWeight>& weight() const { return weight_; }
+
+  // y = x W^T + b, or y += when `accumulate`. Shapes, aliasing and errors as ops::linear.
+  void forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate = false) const;
+
+ private:
+  std::shared_ptr<const PackedWeight> weight_;
+  Tensor bias_;
+};
+
+}  // namespace wick::nn

@@ -1,0 +1,40 @@
+// What the elementwise and row ops check of their tensors, and the views that their kernels take. Every message names op and argument.
+#pragma once
+
+#include <initializer_list>
+
+#include "wick/kernels/rows.h"
+#include "wick/tensor/context.h"
+#include "wick/tensor/tensor.h"
+
+namespace wick::ops {
+
+// A tensor with the name that the op's header gives it.
+struct Argument {
+  const char* name;
+  const Tensor& tensor;
+};
+
+// Throws Error(kInvalidArgument) unless every argument is defined, on ctx's device and f32, f16, bf16 or f64.
+void require_floating(const Context& ctx, const char* op, std::initializer_list<Argument> arguments);
+
+// Throws Error(kInvalidArgument) unless `other` has the dtype (and the shape) of `model`.
+void require_same_dtype(const char* op, const Argument& model, const Argument& other);
+void require_same_shape(const char* op, const Argument& model, const Argument& other);
+
+// Throws Error(kInvalidArgument) unless the elements of the last dimension are neighbours: what a kernel asks of a tensor it writes.
+void require_contiguous_rows(const char* op, const Argument& output);
+
+// Throws Error(kInvalidArgument) unless the tensor has at least one dimension.
+void require_rank_1(const char* op, const Argument& argument);
+
+// `tensor`, or a contiguous copy when the elements of its last dimension are not neighbours.
+Tensor with_contiguous_rows(const Tensor& tensor);
+
+// The rows of a tensor; of rank 0 one row of one element.
+RowsView rows_of(const Tensor& tensor);
+// For functions of single elements: contiguous tensors become one long row, others stay as they are. All must have one shape.
+bool all_contiguous(std::initializer_list<const Tensor*> tensors);
+RowsView one_row(const Tensor& tensor);
+
+}  // namespace wick::ops

@@ -1,0 +1,28 @@
+// Matrix products with weights that stay as they are: y = x W^T + b.
+#pragma once
+
+#include "wick/kernels/packed_weight.h"
+#include "wick/tensor/context.h"
+#include "wick/tensor/tensor.h"
+
+namespace wick::ops {
+
+// A plain or quantised weight tensor [N, K] in the form that linear() reads on ctx's device. Copies; `weight` may go afterwards.
+// Throws Error(kUnsupported) for a dtype without kernels.
+PackedWeight pack_weight(Context& ctx, const Tensor& weight);
+bool can_pack(DType type);  // whether weights of this type have kernels
+// Appends the rows of `source` to `weight` as a segment of its own, in f32 when `expand`. Throws what source.read_rows throws, too.
+void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
+
+struct LinearOptions {
+  const Tensor* bias = nullptr;  // [N] f32
+  bool accumulate = false;       // y += instead of y =
+};
+
+// y[..., n] = sum over k of x[..., k] * W[n, k] + bias[n].   x: [..., K] f32, any rank >= 1, rows contiguous;  y: [..., N] f32, rows contiguous,
+// must not overlap x. Sums in f32 in ascending k; x is rounded once as the weight's type asks (kernels/linear.h). A row's result does not
+// depend on the other rows or on the number of threads. Synchronous on the CPU.
+// Throws Error(kInvalidArgument) on a rank, shape or dtype mismatch, Error(kUnsupported) on a device without the kernel.
+void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options = {});
+
+}  // namespace wick::ops

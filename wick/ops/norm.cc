@@ -1,0 +1,67 @@
+#include "wick/ops/norm.h"
+
+#include <cmath>
+
+#include "wick/kernels/norm.h"
+#include "wick/ops/arguments.h"
+#include "wick/ops/device.h"
+
+namespace wick::ops {
+namespace {
+
+void check_weight(const char* op, const Tensor& x, const Tensor& w) {
+  const bool half = x.dtype() == DType::kF16 || x.dtype() == DType::kBF16;
+  if (!(half && w.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, {"w", w});
+  require(w.shape() == Shape({x.dim(-1)}), op, ": w is ", w.shape().to_string(), ", expected [", x.dim(-1), "]");
+}
+
+void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, const Tensor& w, double eps, const Tensor& y) {
+  require_cpu(ctx, op);
+  require_floating(ctx, op, {{"x", x}, {"r", residual ? *residual : x}, {"w", w}, {"y", y}});
+  require_rank_1(op, {"x", x});
+  check_weight(op, x, w);
+  for (const Argument& other : {Argument{"r", residual ? *residual : x}, Argument{"y", y}}) {
+    require_same_dtype(op, {"x", x}, other);
+    require_same_shape(op, {"x", x}, other);
+  }
+  if (residual) {
+    require_contiguous_rows(op, {"r", *residual});
+    require(x.elements() == 0 || (residual->raw() != x.raw() && residual->raw() != y.raw()), op, ": r is x or y, expected a tensor of its own");
+  }
+  require_contiguous_rows(op, {"y", y});
+  require(eps >= 0 && std::isfinite(eps), op, ": eps is ", eps, ", expected a finite number >= 0");
+  if (x.elements() == 0) return;
+
+  const Tensor source = with_contiguous_rows(x);
+  const Tensor weight = w.contiguous();
+  RmsNormArgs args;
+  args.x = rows_of(source);
+  if (residual) args.residual = rows_of(*residual);
+  args.weight = weight.raw();
+  args.weight_type = weight.dtype();
+  args.y = rows_of(y);
+  args.eps = eps;
+  x.dtype() == DType::kF64 ? ref::rms_norm(ctx, args) : cpu::rms_norm(ctx, args);
+}
+
+}  // namespace
+
+void rms_norm(Context& ctx, const Tensor& x, const Tensor& w, double eps, const Tensor& y) { run(ctx, "rms_norm", x, nullptr, w, eps, y); }
+
+Tensor rms_norm(Context& ctx, const Tensor& x, const Tensor& w, double eps) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  rms_norm(ctx, x, w, eps, y);
+  return y;
+}
+
+void add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& w, double eps, const Tensor& y) {
+  run(ctx, "add_rms_norm", x, &r, w, eps, y);
+}
+
+Tensor add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& w, double eps) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  add_rms_norm(ctx, x, r, w, eps, y);
+  return y;
+}
+
+}  // namespace wick::ops

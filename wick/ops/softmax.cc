@@ -1,0 +1,33 @@
+#include "wick/ops/softmax.h"
+
+#include "wick/kernels/softmax.h"
+#include "wick/ops/arguments.h"
+#include "wick/ops/device.h"
+
+namespace wick::ops {
+
+void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) {
+  require_cpu(ctx, "softmax");
+  require_floating(ctx, "softmax", {{"x", x}, {"y", y}});
+  require_rank_1("softmax", {"x", x});
+  require(dim >= -x.rank() && dim < x.rank(), "softmax: dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ", x.rank());
+  require_same_dtype("softmax", {"x", x}, {"y", y});
+  require_same_shape("softmax", {"x", x}, {"y", y});
+  if (x.elements() == 0) return;
+
+  const int axis = dim < 0 ? dim + x.rank() : dim;
+  const int last = x.rank() - 1;
+  const SoftmaxArgs args{rows_of(x.transpose(axis, last)), rows_of(y.transpose(axis, last))};
+  x.dtype() == DType::kF64 ? ref::softmax(ctx, args) : cpu::softmax(ctx, args);
+}
+
+Tensor softmax(Context& ctx, const Tensor& x, int dim) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  softmax(ctx, x, dim, y);
+  return y;
+}
+
+void softmax_last_dim(Context& ctx, const Tensor& x, const Tensor& y) { softmax(ctx, x, -1, y); }
+Tensor softmax_last_dim(Context& ctx, const Tensor& x) { return softmax(ctx, x, -1); }
+
+}  // namespace wick::ops

@@ -1,0 +1,59 @@
+// What an op runs on: a device, its threads, the instruction set to use, and scratch memory. One caller at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "wick/base/machine.h"
+#include "wick/base/thread_pool.h"
+#include "wick/tensor/device.h"
+
+namespace wick {
+
+class Context {
+ public:
+  struct Options {
+    int threads = 0;           // 0: cpu_limits().threads()
+    Isa isa = default_isa();   // kernels of this set are used; Error(kUnsupported) when this machine cannot run it
+  };
+  explicit Context(const Device& device = Device::cpu()) : Context(device, Options{}) {}
+  Context(const Device& device, const Options& options);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const Device& device() const { return device_; }
+  Isa isa() const { return isa_; }
+  int threads() const { return pool_.size(); }
+  ThreadPool& pool() { return pool_; }
+
+  // Scratch that lives until the enclosing ScratchScope ends; 64-byte aligned, uninitialised. Grows by whole blocks on first use and
+  // is kept, so a step that has run once at its largest size allocates nothing. Error(kOutOfMemory).
+  template <class T>
+  std::span<T> scratch(int64_t count) { return {static_cast<T*>(scratch_bytes(count * static_cast<int64_t>(sizeof(T)))), static_cast<size_t>(count)}; }
+
+ private:
+  friend class ScratchScope;
+  void* scratch_bytes(int64_t bytes);
+  struct Scratch;
+  Device device_;
+  Isa isa_;
+  ThreadPool pool_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+// Returns the scratch taken since its construction. Scopes nest.
+class ScratchScope {
+ public:
+  explicit ScratchScope(Context& context);
+  ~ScratchScope();
+  ScratchScope(const ScratchScope&) = delete;
+  ScratchScope& operator=(const ScratchScope&) = delete;
+
+ private:
+  Context& context_;
+  int64_t mark_;
+};
+
+}  // namespace wick

@@ -1,0 +1,51 @@
+// Element types: plain numbers and the block-quantised formats of GGUF files.
+//
+// A block format stores `block` consecutive elements of a row in `bytes` bytes; the plain types are blocks of one.
+//   Q4_0   { f16 d; u8 qs[16] }           w = d * (q - 8),  q in 0..15
+//   Q4_1   { f16 d; f16 m; u8 qs[16] }    w = d * q + m
+//   Q8_0   { f16 d; i8 qs[32] }           w = d * q
+// In the 4-bit formats byte j holds element j in its low nibble and element j + 16 in its high one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace wick {
+
+enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI8, kI16, kI32, kI64, kU8, kQ4_0, kQ4_1, kQ8_0 };
+
+struct DTypeTraits {
+  DType type;
+  const char* name;  // "f32", "q4_0": as flags and JSON write it
+  int block;         // elements per block
+  int bytes;         // bytes per block
+  bool floating;     // f16, bf16, f32, f64
+};
+
+// One row per type, in the order of the enumerators.
+inline constexpr std::array<DTypeTraits, 12> kDTypes = {{
+    {DType::kF32, "f32", 1, 4, true},
+    {DType::kF16, "f16", 1, 2, true},
+    {DType::kBF16, "bf16", 1, 2, true},
+    {DType::kF64, "f64", 1, 8, true},
+    {DType::kI8, "i8", 1, 1, false},
+    {DType::kI16, "i16", 1, 2, false},
+    {DType::kI32, "i32", 1, 4, false},
+    {DType::kI64, "i64", 1, 8, false},
+    {DType::kU8, "u8", 1, 1, false},
+    {DType::kQ4_0, "q4_0", 32, 18, false},
+    {DType::kQ4_1, "q4_1", 32, 20, false},
+    {DType::kQ8_0, "q8_0", 32, 34, false},
+}};
+
+constexpr const DTypeTraits& traits(DType type) { return kDTypes[static_cast<size_t>(type)]; }
+constexpr const char* dtype_name(DType type) { return traits(type).name; }
+constexpr bool is_quantised(DType type) { return traits(type).block > 1; }
+std::optional<DType> dtype_from_name(std::string_view name);
+
+// Bytes of `elements` consecutive elements. Throws Error(kInvalidArgument) when they are not whole blocks or the size does not fit.
+uint64_t dtype_bytes(DType type, uint64_t elements);
+
+}  // namespace wick

@@ -1,0 +1,107 @@
+// Tensor: a typed, strided view of shared memory. Cheap to copy; copies see the same elements.
+//
+// Not a compute class: ops take tensors and write into them. A tensor never changes its shape; views do not copy.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "wick/tensor/device.h"
+#include "wick/tensor/dtype.h"
+
+namespace wick {
+
+// Sizes or strides of up to kMaxRank dimensions, outermost first. Held inline: making one does not allocate.
+class Dims {
+ public:
+  static constexpr int kMaxRank = 8;
+  Dims() = default;
+  Dims(std::initializer_list<int64_t> values) : Dims(std::span<const int64_t>(values.begin(), values.size())) {}
+  explicit Dims(std::span<const int64_t> values);  // Error(kInvalidArgument) above kMaxRank
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return values_[i]; }
+  int64_t& operator[](int i) { return values_[i]; }
+  const int64_t* begin() const { return values_; }
+  const int64_t* end() const { return values_ + rank_; }
+  bool operator==(const Dims& other) const;
+  std::string to_string() const;  // "[2, 3]"
+
+ private:
+  int rank_ = 0;
+  int64_t values_[kMaxRank] = {};
+};
+
+using Shape = Dims;
+int64_t element_count(const Shape& shape);  // product; Error(kInvalidArgument) when negative or it does not fit
+
+// Memory on one device, freed with the last tensor that refers to it. 64-byte aligned.
+class Storage {
+ public:
+  static std::shared_ptr<Storage> allocate(const Device& device, uint64_t bytes);  // uninitialised; Error(kOutOfMemory)
+  static std::shared_ptr<Storage> borrow(const Device& device, void* data, uint64_t bytes);  // the caller keeps it alive
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  std::byte* data() const { return data_; }
+  uint64_t bytes() const { return bytes_; }
+  const Device& device() const { return device_; }
+
+ private:
+  Storage(Device device, std::byte* data, uint64_t bytes, bool owned) : device_(device), data_(data), bytes_(bytes), owned_(owned) {}
+  Device device_;
+  std::byte* data_;
+  uint64_t bytes_;
+  bool owned_;
+};
+
+class Tensor {
+ public:
+  Tensor() = default;  // rank 0, no storage: defined() is false
+  // Uninitialised, contiguous. Quantised types need a last dimension of whole blocks.
+  static Tensor empty(const Shape& shape, DType dtype, const Device& device = Device::cpu());
+  static Tensor zeros(const Shape& shape, DType dtype, const Device& device = Device::cpu());
+  // A contiguous view of the caller's memory, which must outlive it. No copy.
+  static Tensor from_memory(void* data, const Shape& shape, DType dtype, const Device& device = Device::cpu());
+  // A copy of f32 values.
+  static Tensor from_values(std::span<const float> values, const Shape& shape, DType dtype = DType::kF32);
+
+  bool defined() const { return storage_ != nullptr; }
+  DType dtype() const { return dtype_; }
+  const Device& device() const { return storage_->device(); }
+  const Shape& shape() const { return shape_; }
+  const Dims& strides() const { return strides_; }  // in elements; quantised tensors are always contiguous
+  int rank() const { return shape_.rank(); }
+  int64_t dim(int i) const;    // negative i counts from the end; Error(kInvalidArgument) when out of range
+  int64_t elements() const { return elements_; }
+  uint64_t bytes() const;      // of a contiguous tensor of this shape
+  bool is_contiguous() const;  // row-major without gaps
+  bool rows_contiguous() const { return rank() == 0 || shape_[rank() - 1] <= 1 || strides_[rank() - 1] == 1; }
+
+  std::byte* raw() const { return storage_ ? storage_->data() + offset_ : nullptr; }
+  template <class T>
+  T* data() const { return reinterpret_cast<T*>(raw()); }
+
+  // Views. Error(kInvalidArgument) for a range or shape that does not fit.
+  Tensor slice(int dim, int64_t begin, int64_t end) const;
+  Tensor transpose(int a, int b) const;
+  Tensor reshape(const Shape& shape) const;  // needs is_contiguous()
+
+  // Contiguous copies (the second converts between plain types through f32 or f64).
+  Tensor contiguous() const;  // *this when it already is
+  Tensor to(DType dtype) const;
+  std::string to_string(int64_t max_elements = 64) const;
+
+ private:
+  std::shared_ptr<Storage> storage_;
+  uint64_t offset_ = 0;  // bytes
+  Shape shape_;
+  Dims strides_;
+  int64_t elements_ = 0;
+  DType dtype_ = DType::kF32;
+};
+
+}  // namespace wick
