@@ -113,6 +113,10 @@ TEST(RopeTable, GrowsOnDemandWithoutChangingRows) {
     EXPECT_EQ(std::memcmp(grown.cos().raw(), whole.cos().raw(), bytes), 0);
     EXPECT_EQ(std::memcmp(grown.sin().raw(), whole.sin().raw(), bytes), 0);
   }
+  RopeTable step_by_step(config(16, 3000));
+  step_by_step.ensure(one, 1024);
+  step_by_step.ensure(one, 1025);
+  EXPECT_EQ(step_by_step.positions(), 1536) << "grows by half, so that a loop over positions copies little";
   EXPECT_EQ(std::memcmp(early.raw(), whole.cos().raw(), early.bytes()), 0) << "views taken before growth stay valid";
 }
 

@@ -168,7 +168,7 @@ TEST(Rope, Misuse) {
         {x, zeros({8}), zeros({8}), "cos has rank 1, expected 2 or 3"},
         {x, zeros({2, 10, 8}), good.sin, "sin is [10, 8], expected [2, 10, 8] as cos"},  // Candle takes row 0 for all
         {x, good.cos, zeros({2, 10, 8}), "sin is [2, 10, 8], expected [10, 8] as cos"},
-        {x, zeros({3, 10, 8}), zeros({3, 10, 8}), "cos is [3, 10, 8] for a batch of 2"},
+        {x, zeros({3, 10, 8}), zeros({3, 10, 8}), "cos has 3 tables, x a batch of 2"},
         {x, zeros({9, 8}), zeros({9, 8}), "cos has 9 positions, x has 10"},
         {x, zeros({10, 9}), zeros({10, 9}), "cos has 9 angles per position, heads of 16 elements have room for 8"},
         {x, zeros({10, 8}, DType::kF16), zeros({10, 8}, DType::kF16), "cos is f16, expected f32 as x"},

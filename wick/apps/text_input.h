@@ -15,6 +15,7 @@ class TextInput {
   void declare(Flags& flags);
   bool given(const Flags& flags) const;      // by a flag of the command line
   bool any() const { return text_ || file_; }
+  bool from_file() const { return !text_; }  // or from standard input
   // Exact bytes. Without a flag from standard input, unless that is a terminal: then Error(kInvalidArgument).
   // Error(kNotFound | kIo | kLimitExceeded) for the file.
   std::string read() const;

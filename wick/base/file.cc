@@ -112,22 +112,33 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
   return content;
 }
 
-void write_file_atomic(const std::string& path, std::string_view content) {
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   check_path(path);
   std::string temporary = path + ".XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) fail(ErrorCode::kIo, "cannot create a file beside '", shown(path), "': ", reason(errno));
-  try {
-    const File owner = File::adopt(fd, 0, temporary);
-    write_all(fd, content, path);
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(fd, 0666 & ~mask) != 0 || ::fsync(fd) != 0) fail(ErrorCode::kIo, "cannot write '", shown(path), "': ", reason(errno));
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail(ErrorCode::kIo, "cannot replace '", shown(path), "': ", reason(errno));
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
+  fd_ = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd_ < 0) fail(ErrorCode::kIo, "cannot create a file beside '", shown(path), "': ", reason(errno));
+  temporary_ = std::move(temporary);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::append(std::string_view bytes) { write_all(fd_, bytes, path_); }
+
+void AtomicFile::commit() {
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  if (::fchmod(fd_, 0666 & ~mask) != 0 || ::fsync(fd_) != 0) fail(ErrorCode::kIo, "cannot write '", shown(path_), "': ", reason(errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::kIo, "cannot replace '", shown(path_), "': ", reason(errno));
+  temporary_.clear();
+}
+
+void write_file_atomic(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.append(content);
+  file.commit();
 }
 
 }  // namespace wick

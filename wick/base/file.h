@@ -35,7 +35,23 @@ class File {
 // The whole file as bytes; Error(kLimitExceeded) when it is larger than max_bytes. "-" reads standard input up to the same limit.
 std::string read_file(const std::string& path, uint64_t max_bytes);
 
-// Writes to a temporary file beside `path`, syncs, and renames it into place: `path` holds all of `content` or is as before.
+// A file written beside `path` that takes its place when it is complete: `path` holds all of it or is as before. Errors are kIo.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();  // removes what was written unless commit() returned
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void append(std::string_view bytes);
+  void commit();  // syncs and renames; the last call on this object
+
+ private:
+  std::string path_;
+  std::string temporary_;  // empty once it is in place
+  int fd_ = -1;
+};
+
+// All of `content` through an AtomicFile.
 void write_file_atomic(const std::string& path, std::string_view content);
 
 }  // namespace wick

@@ -20,9 +20,13 @@ void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
   require_cpu(ctx, "argmax");
   require_floating(ctx, "argmax", {{"x", x}});
   const Shape expected = leading_shape(x);
-  require(y.defined() && y.device() == ctx.device(), "argmax: y is not a tensor on device ", ctx.device().name());
-  require(y.dtype() == DType::kI32 && y.shape() == expected && y.is_contiguous(), "argmax: y is ", dtype_name(y.dtype()), " ",
-          y.shape().to_string(), ", expected contiguous i32 ", expected.to_string());
+  if (!y.defined() || !(y.device() == ctx.device())) {
+    fail(ErrorCode::kInvalidArgument, "argmax: y is not a tensor on device ", ctx.device().name());
+  }
+  if (y.dtype() != DType::kI32 || !(y.shape() == expected) || !y.is_contiguous()) {
+    fail(ErrorCode::kInvalidArgument, "argmax: y is ", dtype_name(y.dtype()), " ", y.shape().to_string(), ", expected contiguous i32 ",
+         expected.to_string());
+  }
   require(x.dim(-1) >= 1 && x.dim(-1) <= std::numeric_limits<int32_t>::max(), "argmax: the last dimension of x is ", x.dim(-1),
           ", expected 1 to 2^31 - 1");
   if (x.elements() == 0) return;

@@ -4,10 +4,14 @@
 
 namespace wick::ops {
 
+// Conditions come first and messages after: ops run in the token loop, where a message that nobody reads must not allocate.
+
 void require_floating(const Context& ctx, const char* op, std::initializer_list<Argument> arguments) {
   for (const auto& [name, tensor] : arguments) {
     require(tensor.defined(), op, ": ", name, " is an empty handle, expected a tensor");
-    require(tensor.device() == ctx.device(), op, ": ", name, " is on device ", tensor.device().name(), ", expected ", ctx.device().name());
+    if (!(tensor.device() == ctx.device())) {
+      fail(ErrorCode::kInvalidArgument, op, ": ", name, " is on device ", tensor.device().name(), ", expected ", ctx.device().name());
+    }
     require(traits(tensor.dtype()).floating, op, ": ", name, " is ", dtype_name(tensor.dtype()), ", expected f32, f16, bf16 or f64");
   }
 }
@@ -18,13 +22,15 @@ void require_same_dtype(const char* op, const Argument& model, const Argument& o
 }
 
 void require_same_shape(const char* op, const Argument& model, const Argument& other) {
-  require(other.tensor.shape() == model.tensor.shape(), op, ": ", other.name, " is ", other.tensor.shape().to_string(), ", expected ",
-          model.tensor.shape().to_string(), " as ", model.name);
+  if (other.tensor.shape() == model.tensor.shape()) return;
+  fail(ErrorCode::kInvalidArgument, op, ": ", other.name, " is ", other.tensor.shape().to_string(), ", expected ", model.tensor.shape().to_string(),
+       " as ", model.name);
 }
 
 void require_contiguous_rows(const char* op, const Argument& output) {
-  require(output.tensor.rows_contiguous(), op, ": ", output.name, " has stride ", output.tensor.strides()[output.tensor.rank() - 1],
-          " in its last dimension, expected 1");
+  if (output.tensor.rows_contiguous()) return;
+  fail(ErrorCode::kInvalidArgument, op, ": ", output.name, " has stride ", output.tensor.strides()[output.tensor.rank() - 1],
+       " in its last dimension, expected 1");
 }
 
 void require_rank_1(const char* op, const Argument& argument) {

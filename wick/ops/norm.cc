@@ -12,7 +12,8 @@ namespace {
 void check_weight(const char* op, const Tensor& x, const Tensor& w) {
   const bool half = x.dtype() == DType::kF16 || x.dtype() == DType::kBF16;
   if (!(half && w.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, {"w", w});
-  require(w.shape() == Shape({x.dim(-1)}), op, ": w is ", w.shape().to_string(), ", expected [", x.dim(-1), "]");
+  if (w.shape() == Shape({x.dim(-1)})) return;
+  fail(ErrorCode::kInvalidArgument, op, ": w is ", w.shape().to_string(), ", expected [", x.dim(-1), "]");
 }
 
 void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, const Tensor& w, double eps, const Tensor& y) {

@@ -25,8 +25,7 @@ void check_tables(const Form& form, const Tensor& x, const Tensor& cos, const Te
   require_same_dtype(op, {"cos", cos}, {"sin", sin});
   const bool half = x.dtype() == DType::kF16 || x.dtype() == DType::kBF16;
   if (!(half && cos.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, {"cos", cos});
-  require(cos.rank() == 2 || cos.dim(0) == x.dim(0), op, ": cos is ", cos.shape().to_string(), " for a batch of ", x.dim(0),
-          ", expected its first dimension to be that");
+  require(cos.rank() == 2 || cos.dim(0) == x.dim(0), op, ": cos has ", cos.dim(0), " tables, x a batch of ", x.dim(0));
   require(cos.dim(-2) >= x.dim(form.position_axis), op, ": cos has ", cos.dim(-2), " positions, x has ", x.dim(form.position_axis));
   require(cos.dim(-1) <= x.dim(-1) / 2, op, ": cos has ", cos.dim(-1), " angles per position, heads of ", x.dim(-1), " elements have room for ",
           x.dim(-1) / 2);
