@@ -156,12 +156,15 @@ TEST(RopeTable, ConfigsWithoutMeaning) {
     expect_error(changed([&](RopeConfig& c) { c.factor = bad; }), "factor is");
     expect_error(changed([&](RopeConfig& c) { c.low_freq_factor = bad; }), "low_freq_factor is");
     expect_error(changed([&](RopeConfig& c) { c.high_freq_factor = bad; }), "high_freq_factor is");
-    expect_error(changed([&](RopeConfig& c) { c.frequency_factors = Tensor::from_values(std::vector<float>{1, 1, static_cast<float>(bad), 1}, {4}); }),
+    expect_error(changed([&](RopeConfig& c) {
+                   c.frequency_factors = Tensor::from_values(std::vector<float>{1, 1, static_cast<float>(bad), 1}, {4});
+                 }),
                  "an element of frequency_factors is");
   }
   expect_error(changed([](RopeConfig& c) { c.high_freq_factor = c.low_freq_factor; }), "expected more than low_freq_factor");
   expect_error(changed([](RopeConfig& c) { c.original_context = 0; }), "original_context is 0");
-  expect_error(changed([](RopeConfig& c) { c.frequency_factors = Tensor::zeros({3}, DType::kF32); }), "frequency_factors are f32 [3], expected f32 [4]");
+  expect_error(changed([](RopeConfig& c) { c.frequency_factors = Tensor::zeros({3}, DType::kF32); }),
+               "frequency_factors are f32 [3], expected f32 [4]");
   expect_error(changed([](RopeConfig& c) { c.frequency_factors = Tensor::zeros({4}, DType::kF16); }), "frequency_factors are f16 [4]");
 }
 

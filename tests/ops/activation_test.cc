@@ -87,7 +87,8 @@ TEST(Swiglu, BothFormsAgree) {
       const Tensor up = x.slice(2, 1537, 3074);
       const Tensor y = Tensor::empty(gate.shape(), type);
       ops::swiglu(*ctx, x, y);
-      for (const auto& [g, u] : {std::pair{gate, up}, {gate.contiguous(), up.contiguous()}, {gate.contiguous(), up}, {column_major(gate), with_gaps(up)}}) {
+      for (const auto& [g, u] :
+           {std::pair{gate, up}, {gate.contiguous(), up.contiguous()}, {gate.contiguous(), up}, {column_major(gate), with_gaps(up)}}) {
         const Tensor z = Tensor::empty(gate.shape(), type);
         ops::swiglu(*ctx, g, u, z);
         EXPECT_TRUE(same_bits(z, y)) << name_of(*ctx);
@@ -116,7 +117,11 @@ TEST(Activation, Misuse) {
   expect_error([&] { ops::silu(ctx, x, Tensor::zeros({2, 4}, DType::kBF16)); }, "silu: y is bf16, expected f32");
   expect_error([&] { ops::silu(ctx, x, Tensor::zeros({4, 2}, DType::kF32).transpose(0, 1)); }, "silu: y has stride 2");
   expect_error([&] { ops::silu(ctx, Tensor::zeros({2, 32}, DType::kQ8_0)); }, "silu: x is q8_0");
-  expect_error([&] { ops::swiglu(ctx, Tensor::zeros({2, 5}, DType::kF32)); }, "swiglu: the last dimension of x is 5, expected an even number");
+  expect_error(
+      [&] {
+        ops::swiglu(ctx, Tensor::zeros({2, 5}, DType::kF32));
+      },
+      "swiglu: the last dimension of x is 5, expected an even number");
   expect_error([&] { ops::swiglu(ctx, Tensor::zeros({2, 5}, DType::kF32), half); }, "expected an even number");
   expect_error([&] { ops::swiglu(ctx, Tensor::zeros({}, DType::kF32)); }, "swiglu: x has rank 0");
   expect_error([&] { ops::swiglu(ctx, x, x); }, "swiglu: y is [2, 4], expected [2, 2]");

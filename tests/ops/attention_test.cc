@@ -108,7 +108,8 @@ struct Step {
 };
 
 struct Tables {
-  Tables(int64_t positions, int64_t half) : cos(Tensor::empty({positions, half}, DType::kF32)), sin(Tensor::empty({positions, half}, DType::kF32)) {
+  Tables(int64_t positions, int64_t half)
+      : cos(Tensor::empty({positions, half}, DType::kF32)), sin(Tensor::empty({positions, half}, DType::kF32)) {
     for (int64_t i = 0; i < positions * half; ++i) {
       const double angle = static_cast<double>(i / half) * std::pow(100.0, -static_cast<double>(i % half) / static_cast<double>(half));
       cos.data<float>()[i] = static_cast<float>(std::cos(angle));
@@ -222,7 +223,8 @@ std::vector<float> run_chunked(int threads, Isa isa, DType type, const Dimension
 }
 
 void expect_invariant(Isa isa, DType type, const Dimensions& dims, int32_t total, const ops::PagedAttentionOptions& options) {
-  SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type), " ", dims.heads, "/", dims.kv_heads, " heads of ", dims.head_dim, ", window ", options.window));
+  SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type), " ", dims.heads, "/", dims.kv_heads, " heads of ", dims.head_dim, ", window ",
+                      options.window));
   const std::vector<float> whole = run_chunked(1, isa, type, dims, total, total, false, options);
   for (const int32_t chunk : {1, 7, 64, 100}) {
     EXPECT_TRUE(same_bits(run_chunked(1 + chunk % 4, isa, type, dims, total, chunk, false, options), whole)) << "chunks of " << chunk;
@@ -303,7 +305,8 @@ TEST(PagedAttention, NanStaysInTheRowsThatSeeIt) {
 }
 
 void expect_append_matches_twin(Isa isa, DType type, const Dimensions& dims, int64_t half, bool interleaved) {
-  SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type), " head size ", dims.head_dim, " R ", 2 * half, interleaved ? " interleaved" : ""));
+  SCOPED_TRACE(
+      concat(isa_name(isa), " ", dtype_name(type), " head size ", dims.head_dim, " R ", 2 * half, interleaved ? " interleaved" : ""));
   Context ctx(Device::cpu(), {2, isa});
   Cache fast(type, dims, 32);
   Cache slow(type, dims, 32);
@@ -315,8 +318,13 @@ void expect_append_matches_twin(Isa isa, DType type, const Dimensions& dims, int
   const Tensor y = projected(parts, dims);
   std::memcpy(y.raw(), x.raw(), x.bytes());
   ops::rope_append(ctx, x, tables.cos, tables.sin, interleaved, step.view(), fast.view);
-  RopeAppendArgs args{y.data<float>(), dims.width(), static_cast<int32_t>(dims.heads), tables.cos.data<float>(), tables.sin.data<float>(),
-                      static_cast<int32_t>(half), interleaved};
+  RopeAppendArgs args{y.data<float>(),
+                      dims.width(),
+                      static_cast<int32_t>(dims.heads),
+                      tables.cos.data<float>(),
+                      tables.sin.data<float>(),
+                      static_cast<int32_t>(half),
+                      interleaved};
   ref::rope_append(args, step.view(), slow.view);
   EXPECT_TRUE(same_bits(values_of(x), values_of(y)));
   EXPECT_EQ(std::memcmp(fast.view.pages, slow.view.pages, static_cast<size_t>(32 * fast.view.layout.page_bytes)), 0);
@@ -357,17 +365,19 @@ TEST(RopeAppend, QuantisedCacheIsCloseToItsInput) {
 // ---------------------------------------------------------------- plain tensors
 
 void expect_dense_matches_twin(Isa isa, DType type, const Shape& q_shape, const Shape& kv_shape, const ops::AttentionOptions& options) {
-  SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type), " q ", q_shape.to_string(), " kv ", kv_shape.to_string(), options.causal ? " causal" : "",
-                      " window ", options.window));
+  SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type), " q ", q_shape.to_string(), " kv ", kv_shape.to_string(),
+                      options.causal ? " causal" : "", " window ", options.window));
   Context ctx(Device::cpu(), {2, isa});
   const Tensor q = Tensor::from_values(normals(element_count(q_shape), 1), q_shape, type);
   const Tensor k = Tensor::from_values(normals(element_count(kv_shape), 2), kv_shape, type);
   const Tensor v = Tensor::from_values(normals(element_count(kv_shape), 3), kv_shape, type);
   std::vector<float> expected(static_cast<size_t>(q.elements()));
-  const auto view = [](const Tensor& x) { return HeadsView{x.raw(), x.dtype(), {x.strides()[0], x.strides()[1], x.strides()[2], x.strides()[3]}}; };
+  const auto view = [](const Tensor& x) {
+    return HeadsView{x.raw(), x.dtype(), {x.strides()[0], x.strides()[1], x.strides()[2], x.strides()[3]}};
+  };
   const Tensor exact = Tensor::from_memory(expected.data(), q_shape, DType::kF32);
-  DenseAttentionArgs args{view(q), view(k), view(v), view(exact), q.dim(0), q.dim(1), k.dim(1), q.dim(2), k.dim(2), q.dim(3), options.scale,
-                          options.causal, options.window, options.softcap};
+  DenseAttentionArgs args{view(q),  view(k),  view(v),  view(exact),   q.dim(0),       q.dim(1),       k.dim(1),
+                          q.dim(2), k.dim(2), q.dim(3), options.scale, options.causal, options.window, options.softcap};
   if (args.scale == 0) args.scale = 1 / std::sqrt(static_cast<float>(q.dim(3)));
   ref::attention(args);
   const double bound = type == DType::kF32 ? 1e-11 : type == DType::kF16 ? 5e-7 : 2e-5;
@@ -380,7 +390,8 @@ void expect_dense_matches_twin(Isa isa, DType type, const Shape& q_shape, const 
   const int64_t bytes = traits(type).bytes;
   for (int64_t b = 0; b < q.dim(0); ++b) {
     for (int64_t h = 0; h < q.dim(1); ++h) {
-      for (int64_t t = 0; t < q.dim(2); ++t) std::memcpy(view(strided).at(b, h, t), view(copy).at(b, h, t), static_cast<size_t>(q.dim(3) * bytes));
+      for (int64_t t = 0; t < q.dim(2); ++t)
+        std::memcpy(view(strided).at(b, h, t), view(copy).at(b, h, t), static_cast<size_t>(q.dim(3) * bytes));
     }
   }
   ops::attention(ctx, strided, k, v, options, strided);
@@ -395,7 +406,8 @@ TEST(Attention, MatchesTwin) {
       expect_dense_matches_twin(isa, type, {1, 3, 70, 32}, {1, 3, 65, 32}, {0.2f, false, 0, 0});
       expect_dense_matches_twin(isa, type, {1, 3, 70, 32}, {1, 1, 130, 32}, {0.2f, true, 50, 3});
     }
-    for (const int64_t head_dim : {32, 96, 128, 256}) expect_dense_matches_twin(isa, DType::kF32, {1, 8, 66, head_dim}, {1, 2, 66, head_dim}, {0, true, 0, 0});
+    for (const int64_t head_dim : {32, 96, 128, 256})
+      expect_dense_matches_twin(isa, DType::kF32, {1, 8, 66, head_dim}, {1, 2, 66, head_dim}, {0, true, 0, 0});
   }
 }
 

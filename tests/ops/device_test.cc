@@ -46,7 +46,8 @@ TEST(Device, OpsRefuseADeviceWithoutKernels) {
       {"rope", [&] { ops::rope(ctx, x, table, table); }},
       {"rope_i_thd", [&] { ops::rope_i_thd(ctx, x, table, table); }},
   };
-  for (const auto& c : cases) test::expect_error(c.run, std::string(c.op) + ": there is no kernel for device " + third.name(), ErrorCode::kUnsupported);
+  for (const auto& c : cases)
+    test::expect_error(c.run, std::string(c.op) + ": there is no kernel for device " + third.name(), ErrorCode::kUnsupported);
 }
 
 TEST(Device, TensorsOfAnotherDeviceAreRefused) {

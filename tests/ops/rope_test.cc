@@ -14,8 +14,10 @@ struct Form {
   bool thd;
   bool interleaved;
 };
-const Form kForms[] = {
-    {"rope", ops::rope, false, false}, {"rope_i", ops::rope_i, false, true}, {"rope_thd", ops::rope_thd, true, false}, {"rope_i_thd", ops::rope_i_thd, true, true}};
+const Form kForms[] = {{"rope", ops::rope, false, false},
+                       {"rope_i", ops::rope_i, false, true},
+                       {"rope_thd", ops::rope_thd, true, false},
+                       {"rope_i_thd", ops::rope_i_thd, true, true}};
 
 Shape shape_of(const Form& form, int64_t b, int64_t h, int64_t t, int64_t d) { return form.thd ? Shape{b, t, h, d} : Shape{b, h, t, d}; }
 
@@ -56,8 +58,9 @@ Tensor by_hand(const Form& form, const Tensor& x, const Tables& table) {
 TEST(Rope, IsTheDefinitionBitForBit) {
   const struct {
     int64_t b, h, t, d, half, table_steps;
-  } cases[] = {{2, 5, 10, 16, 8, 10}, {2, 5, 10, 16, 5, 13},  {1, 3, 1, 64, 32, 9},   {3, 1, 7, 6, 3, 7},   {1, 2, 3, 96, 48, 3}, {2, 3, 5, 65, 31, 5},
-               {1, 9, 3, 64, 16, 4},  {1, 1, 4097, 8, 4, 4097}, {2, 2, 3, 130, 65, 8}, {1, 1, 2, 2, 1, 2}, {1, 2, 2, 5, 0, 2}};
+  } cases[] = {{2, 5, 10, 16, 8, 10}, {2, 5, 10, 16, 5, 13}, {1, 3, 1, 64, 32, 9}, {3, 1, 7, 6, 3, 7},
+               {1, 2, 3, 96, 48, 3},  {2, 3, 5, 65, 31, 5},  {1, 9, 3, 64, 16, 4}, {1, 1, 4097, 8, 4, 4097},
+               {2, 2, 3, 130, 65, 8}, {1, 1, 2, 2, 1, 2},    {1, 2, 2, 5, 0, 2}};
   for (const auto& ctx : contexts()) {
     for (const Form& form : kForms) {
       for (const auto& c : cases) {
@@ -67,7 +70,8 @@ TEST(Rope, IsTheDefinitionBitForBit) {
             for (const Shape& table_shape : {Shape{c.table_steps, c.half}, Shape{c.b, c.table_steps, c.half}}) {
               const Tables table = tables(table_shape, table_type);
               EXPECT_TRUE(same_bits(form.run(*ctx, x, table.cos, table.sin), by_hand(form, x, table)))
-                  << form.name << " " << name_of(*ctx) << " " << x.shape().to_string() << " " << table_shape.to_string() << " " << dtype_name(type);
+                  << form.name << " " << name_of(*ctx) << " " << x.shape().to_string() << " " << table_shape.to_string() << " "
+                  << dtype_name(type);
             }
           }
         }
@@ -82,7 +86,8 @@ TEST(Rope, F64MatchesF32) {
     const Tensor x = normal_tensor(shape_of(form, 2, 5, 10, 64), DType::kF32, 2);
     const Tables table = tables({2, 12, 24});
     Nmse nmse;
-    nmse.add(form.run(ctx, x, table.cos, table.sin), form.run(ctx, x.to(DType::kF64), table.cos.to(DType::kF64), table.sin.to(DType::kF64)));
+    nmse.add(form.run(ctx, x, table.cos, table.sin),
+             form.run(ctx, x.to(DType::kF64), table.cos.to(DType::kF64), table.sin.to(DType::kF64)));
     EXPECT_LE(nmse.error(), 1e-12) << form.name;
     EXPECT_GT(nmse.error(), 0);
   }
@@ -115,7 +120,8 @@ TEST(Rope, StackedTablesArePerRowTables) {
         for (int64_t b = 0; b < 3; ++b) {
           const Tensor cos = stacked.cos.slice(0, b, b + 1).contiguous().reshape({10, 8});
           const Tensor sin = stacked.sin.slice(0, b, b + 1).contiguous().reshape({10, 8});
-          EXPECT_TRUE(same_bits(form.run(*ctx, x.slice(0, b, b + 1), cos, sin), y.slice(0, b, b + 1))) << form.name << " row " << b << " T " << t;
+          EXPECT_TRUE(same_bits(form.run(*ctx, x.slice(0, b, b + 1), cos, sin), y.slice(0, b, b + 1)))
+              << form.name << " row " << b << " T " << t;
         }
       }
     }
@@ -133,7 +139,8 @@ TEST(Rope, ViewsAndInPlace) {
         EXPECT_TRUE(same_bits(form.run(*ctx, column_major(x), column_major(table.cos), table.sin), y));
       }
     }
-    for (const auto run : {static_cast<void (*)(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(ops::rope), ops::rope_i}) {
+    for (const auto run :
+         {static_cast<void (*)(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(ops::rope), ops::rope_i}) {
       const Tensor x = normal_tensor({2, 3, 7, 50}, DType::kF32, 6);
       const Tables table = tables({7, 20});
       const Tensor gaps = with_gaps(x);

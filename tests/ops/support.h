@@ -30,7 +30,9 @@ inline std::vector<std::unique_ptr<Context>> contexts() {
   return all;
 }
 
-inline std::string name_of(const Context& ctx) { return std::string(isa_name(ctx.isa())) + " with " + std::to_string(ctx.threads()) + " threads"; }
+inline std::string name_of(const Context& ctx) {
+  return std::string(isa_name(ctx.isa())) + " with " + std::to_string(ctx.threads()) + " threads";
+}
 
 // Standard-normal values rounded to `type`.
 inline Tensor normal_tensor(const Shape& shape, DType type, uint32_t seed) {
@@ -77,7 +79,9 @@ inline Tensor with_gaps(const Tensor& tensor) {
 }
 
 // The same elements with the first dimension innermost in memory: rows whose elements are not neighbours.
-inline Tensor column_major(const Tensor& tensor) { return tensor.transpose(0, tensor.rank() - 1).contiguous().transpose(0, tensor.rank() - 1); }
+inline Tensor column_major(const Tensor& tensor) {
+  return tensor.transpose(0, tensor.rank() - 1).contiguous().transpose(0, tensor.rank() - 1);
+}
 
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   if (!(a.shape() == b.shape()) || a.dtype() != b.dtype()) return false;

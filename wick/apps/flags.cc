@@ -22,10 +22,23 @@ std::string joined(const std::vector<std::string>& items) {
   return out;
 }
 
+constexpr const char* kLastGroup = "Other";
+
 class HelpFormatter : public CLI::Formatter {
  public:
-  HelpFormatter() { column_width(34); }
-  std::string make_description(const CLI::App* app) const override { return app->get_description() + "\n\n"; }
+  HelpFormatter() { column_width(30); }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode) const override {
+    std::string text = app->get_description() + "\n\n" + make_usage(app, name);
+    const auto positionals = app->get_options([](const CLI::Option* o) { return o->get_positional(); });
+    if (!positionals.empty()) text += make_group("Arguments", true, positionals);
+    std::vector<std::string> groups = app->get_groups();
+    std::stable_partition(groups.begin(), groups.end(), [](const std::string& group) { return group != kLastGroup; });
+    for (const std::string& group : groups) {
+      const auto options = app->get_options([&](const CLI::Option* o) { return o->get_group() == group && o->nonpositional(); });
+      if (!options.empty()) text += make_group(group, false, options);
+    }
+    return text + (app->get_footer().empty() ? "" : "\n" + app->get_footer() + "\n");
+  }
   std::string make_usage(const CLI::App* app, std::string name) const override {
     std::string usage = "Usage: " + (name.empty() ? app->get_name() : name);
     for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return o->get_positional(); })) {
@@ -82,7 +95,7 @@ Flags::Flags(const std::string& command, const std::string& summary) : impl_(std
   app.name(command);
   app.description(summary);
   app.formatter(std::make_shared<HelpFormatter>());
-  app.set_help_flag("-h,--help", "Show this")->group("Other");
+  app.set_help_flag("-h,--help", "Show this")->group(kLastGroup);
 }
 
 Flags::~Flags() = default;
@@ -96,8 +109,8 @@ Flags::Flag& Flags::add(const char* names, const char* value, const char* help, 
 }
 
 void Flags::toggle(const char* names, bool& target, const char* help) {
-  CLI::Option* option = impl_->app.add_flag(names, CLI::callback_t([](const CLI::results_t&) { return true; }), help);
-  option->group(group_);
+  const std::string description = help;  // const picks the overload that takes a description
+  CLI::Option* option = impl_->app.add_flag(names, description)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->group(group_);
   impl_->flags.push_back(std::make_unique<Flag>(Flag{option, [&target](const std::string& text) { target = parse_switch(text); }}));
 }
 

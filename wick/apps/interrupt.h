@@ -8,7 +8,7 @@ namespace wick::apps {
 
 inline constexpr int kExitInterrupted = 130;
 
-// While it lives, the signals set a flag. With `once`, a second one ends the process as usual. Not nested.
+// While it lives, the signals set a flag. With `once`, a second one ends the process as usual. An inner scope replaces an outer one.
 class InterruptScope {
  public:
   explicit InterruptScope(const std::vector<int>& signals = {SIGINT}, bool once = true);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "wick/apps/build_info.h"
 #include "wick/apps/command.h"
 #include "wick/apps/exit_code.h"
 #include "wick/apps/json_output.h"
@@ -79,13 +80,13 @@ int run_without_command(const std::vector<std::string>& arguments) {
       require(argument == "--version" || argument == "--json", "unknown flag '", argument, "' beside --version");
     }
     if (contains(arguments, "--json")) {
-      print_json({{"version", WICK_VERSION}, {"compiler", __VERSION__}});
+      print_json({{"version", WICK_VERSION}, {"compiler", compiler_name()}});
     } else {
       write_output("wick " WICK_VERSION "\n");
     }
     return kExitDone;
   }
-  require(arguments.empty(), "no command after '", shown(arguments[0]), "': wick --help shows the commands");
+  if (!arguments.empty()) fail(ErrorCode::kInvalidArgument, "no command after '", shown(arguments[0]), "': wick --help shows the commands");
   write_message(general_help());
   return kExitUsage;
 }

@@ -105,6 +105,7 @@ class RunCommand : public Command {
       return;
     }
     std::string text = prompt_ ? *prompt_ : text_.read();
+    require(!text.empty(), "the prompt is empty");
     if (raw_) {
       request.prompt = std::move(text);
       return;

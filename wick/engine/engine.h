@@ -28,7 +28,7 @@ struct EngineOptions {
   DType kv_type = DType::kF16; // f32, f16, bf16, q8_0; Model loaded with exact: f32
   uint64_t kv_memory = 0;      // bytes for all cache pages; 0: what max_sequences x context needs, capped by the memory limit
   int64_t prefill_chunk = 512; // tokens of one step at most
-  LogCallback log;
+  LogCallback log = {};
 };
 
 // One completion to make. Exactly one of prompt, prompt_ids, messages is set.

@@ -24,8 +24,8 @@ struct ModelOptions {
   int threads = 0;     // 0: cpu_limits().threads()
   Isa isa = default_isa();
   bool exact = false;  // weights expanded to f32, activations and cache in f32: the reference numerics
-  std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> on_progress;  // false cancels: Error(kCancelled). One call at a time.
-  LogCallback log;
+  std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> on_progress = {};  // false cancels: Error(kCancelled). One call at a time.
+  LogCallback log = {};
 };
 
 class Model {

@@ -24,7 +24,8 @@ void read_version(GgufCursor& in) {
   if (std::string_view(magic, 4) != kGgufMagic) in.refuse("not a GGUF file");
   const uint32_t version = in.number<uint32_t>("the version");
   if (version != 0 && (version & 0xffff) == 0) fail(ErrorCode::kUnsupported, in.subject(), "big-endian GGUF files are not supported");
-  if (version != 2 && version != 3) fail(ErrorCode::kUnsupported, in.subject(), "GGUF version ", version, " is not supported (supported: 2, 3)");
+  if (version != 2 && version != 3)
+    fail(ErrorCode::kUnsupported, in.subject(), "GGUF version ", version, " is not supported (supported: 2, 3)");
 }
 
 Counts read_counts(GgufCursor& in) {
@@ -53,7 +54,8 @@ Metadata read_metadata(GgufCursor& in, uint64_t keys) {
 uint64_t alignment_of(const Metadata& metadata) {
   constexpr int64_t kLargest = 1 << 20;
   const int64_t alignment = metadata.find_integer("general.alignment", 1, kLargest).value_or(kGgufDefaultAlignment);
-  if ((alignment & (alignment - 1)) != 0) fail(ErrorCode::kInvalidFile, "key 'general.alignment' is ", alignment, ", expected a power of two");
+  if ((alignment & (alignment - 1)) != 0)
+    fail(ErrorCode::kInvalidFile, "key 'general.alignment' is ", alignment, ", expected a power of two");
   return static_cast<uint64_t>(alignment);
 }
 
@@ -109,8 +111,8 @@ void place_tensors(GgufCursor& in, const std::vector<TensorInfo>& tensors, uint6
     const auto begin = checked_add(data, offsets[i]);
     const auto end = begin ? checked_add(*begin, least_bytes(tensors[i])) : std::nullopt;
     if (!end || *end > file_bytes) {
-      in.refuse("its ", least_bytes(tensors[i]), " bytes at ", offsets[i], " of the data (which begins at ", data, ") end past the end of the file, ", file_bytes,
-                ": the file is damaged or incomplete");
+      in.refuse("its ", least_bytes(tensors[i]), " bytes at ", offsets[i], " of the data (which begins at ", data,
+                ") end past the end of the file, ", file_bytes, ": the file is damaged or incomplete");
     }
     offsets[i] = *begin;
   }
@@ -173,7 +175,8 @@ void GgufFile::index_names() {
 }
 
 const TensorInfo* GgufFile::find(std::string_view name) const {
-  const auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name, [&](size_t i, std::string_view n) { return tensors_[i].name < n; });
+  const auto it =
+      std::lower_bound(by_name_.begin(), by_name_.end(), name, [&](size_t i, std::string_view n) { return tensors_[i].name < n; });
   return it == by_name_.end() || tensors_[*it].name != name ? nullptr : &tensors_[*it];
 }
 
@@ -181,10 +184,11 @@ void GgufFile::read(const TensorInfo& info, uint64_t offset, std::span<std::byte
   const TensorInfo* own = find(info.name);  // `info` may be a copy
   require(own != nullptr, "tensor '", printable(info.name), "' is not in ", printable(path(), 200));
   if (!own->supported) {
-    fail(ErrorCode::kUnsupported, printable(path(), 200), ": tensor '", printable(own->name), "' has type ", own->type_name, ", which this version cannot read");
+    fail(ErrorCode::kUnsupported, printable(path(), 200), ": tensor '", printable(own->name), "' has type ", own->type_name,
+         ", which this version cannot read");
   }
-  require(offset <= own->bytes && out.size() <= own->bytes - offset, "tensor '", printable(own->name), "': ", out.size(), " bytes at ", offset,
-          " were asked for, but it has ", own->bytes);
+  require(offset <= own->bytes && out.size() <= own->bytes - offset, "tensor '", printable(own->name), "': ", out.size(), " bytes at ",
+          offset, " were asked for, but it has ", own->bytes);
   source_->read_at(offsets_[static_cast<size_t>(own - tensors_.data())] + offset, out);
 }
 

@@ -22,7 +22,7 @@ class GgufFile final : public ModelFile {
   // Throws Error(kInvalidFile) naming the key or tensor and what is wrong with it, Error(kUnsupported) for version 1 or big-endian files,
   // Error(kIo) for a file that changes underneath, Error(kOutOfMemory). Tensors of types that cannot be read are listed all the same.
   explicit GgufFile(std::unique_ptr<ByteSource> source);
-  static std::shared_ptr<const GgufFile> open(const std::string& path);                      // also Error(kNotFound)
+  static std::shared_ptr<const GgufFile> open(const std::string& path);                        // also Error(kNotFound)
   static std::shared_ptr<const GgufFile> parse(std::string bytes, std::string name = "GGUF");  // from memory; `name` is for messages
 
   const std::string& path() const override { return source_->name(); }

@@ -67,9 +67,8 @@ MetadataValue read_gguf_value(GgufCursor& in) {
   if (type == Type::kArray) return read_array(in);
   if (type == Type::kString) return in.string("a string");
   if (type == Type::kBool) return read_bool(in);
-  return with_number_type(type, [&](auto stored, auto kept) -> MetadataValue {
-    return static_cast<decltype(kept)>(in.number<decltype(stored)>("a number"));
-  });
+  return with_number_type(
+      type, [&](auto stored, auto kept) -> MetadataValue { return static_cast<decltype(kept)>(in.number<decltype(stored)>("a number")); });
 }
 
 }  // namespace wick

@@ -117,7 +117,8 @@ void write_tensor(uint64_t bytes, uint64_t row_bytes, const GgufWriter::Fill& fi
 
 }  // namespace
 
-GgufWriter::GgufWriter(const Metadata& metadata, uint32_t version) : version_(version), alignment_(alignment_of(metadata)), key_count_(metadata.values().size()) {
+GgufWriter::GgufWriter(const Metadata& metadata, uint32_t version)
+    : version_(version), alignment_(alignment_of(metadata)), key_count_(metadata.values().size()) {
   require(version == 2 || version == 3, "GGUF version ", version, " cannot be written (2 and 3 can)");
   for (const auto& [key, value] : metadata.values()) {
     put_string(keys_, key);
@@ -131,7 +132,8 @@ GgufWriter::Entry& GgufWriter::add_entry(const std::string& name, const Shape& s
   require(type != nullptr, shown, ": GGUF has no type for ", dtype_name(dtype));
   require(shape.rank() >= 1 && shape.rank() <= 4, shown, " has shape ", shape.to_string(), ", expected rank 1 to 4");
   require(element_count(shape) > 0, shown, " has shape ", shape.to_string(), ", expected sizes above 0");
-  require(shape[shape.rank() - 1] % type->block == 0, shown, " has shape ", shape.to_string(), ", but ", type->name, " comes in blocks of ", type->block);
+  require(shape[shape.rank() - 1] % type->block == 0, shown, " has shape ", shape.to_string(), ", but ", type->name, " comes in blocks of ",
+          type->block);
   const uint64_t bytes = dtype_bytes(dtype, static_cast<uint64_t>(element_count(shape)));
   const uint64_t end = add_or_fail(data_bytes_, bytes, "size of a GGUF file");
   add_or_fail(end, uint64_t{1} << 32, "size of a GGUF file");  // room for the header and for rounding up
@@ -141,13 +143,16 @@ GgufWriter::Entry& GgufWriter::add_entry(const std::string& name, const Shape& s
   return entries_.back();
 }
 
-void GgufWriter::add(const std::string& name, const Shape& shape, DType dtype, Fill fill) { add_entry(name, shape, dtype).fill = std::move(fill); }
+void GgufWriter::add(const std::string& name, const Shape& shape, DType dtype, Fill fill) {
+  add_entry(name, shape, dtype).fill = std::move(fill);
+}
 
 void GgufWriter::add(const std::string& name, const Shape& shape, DType dtype, std::string bytes) {
   const uint64_t expected = dtype_bytes(dtype, static_cast<uint64_t>(element_count(shape)));
   require(bytes.size() == expected, "tensor '", printable(name), "': ", bytes.size(), " bytes given, ", expected, " expected");
   const auto held = std::make_shared<const std::string>(std::move(bytes));
-  add(name, shape, dtype, [held](uint64_t offset, std::span<std::byte> out) { std::memcpy(out.data(), held->data() + offset, out.size()); });
+  add(name, shape, dtype,
+      [held](uint64_t offset, std::span<std::byte> out) { std::memcpy(out.data(), held->data() + offset, out.size()); });
 }
 
 std::string GgufWriter::header() const {

@@ -33,12 +33,12 @@ class GgufWriter {
   // Error(kInvalidArgument) for a version other than 2 and 3 and for an alignment that is not a power of two.
   explicit GgufWriter(const Metadata& metadata, uint32_t version = 3);
 
-  // Tensors are stored in the order in which they are added; `shape` is outermost first, rank 1 to 4. Error(kInvalidArgument) for a name that
-  // was added before, a type the format does not have, rows that are not whole blocks, or `bytes` of another size than the tensor.
+  // Tensors are stored in the order in which they are added; `shape` is outermost first, rank 1 to 4. Error(kInvalidArgument) for a name
+  // that was added before, a type the format does not have, rows that are not whole blocks, or `bytes` of another size than the tensor.
   void add(const std::string& name, const Shape& shape, DType dtype, Fill fill);
   void add(const std::string& name, const Shape& shape, DType dtype, std::string bytes);
 
-  uint64_t file_bytes() const;                                      // of the finished file
+  uint64_t file_bytes() const;                                       // of the finished file
   void write(FunctionRef<void(std::string_view bytes)> sink) const;  // the whole file, piece by piece
   std::string to_string() const;
   void save(const std::string& path) const;  // `path` holds the whole file or is as before; Error(kIo)

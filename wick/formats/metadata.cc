@@ -12,8 +12,16 @@ namespace {
 constexpr uint64_t kMaxSigned = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
 
 const char* kind_name(const MetadataValue& value) {
-  constexpr const char* kNames[] = {"a bool",          "an integer",           "an integer",           "a floating number",         "a string",
-                                    "an array of bools", "an array of integers", "an array of integers", "an array of floating numbers", "an array of strings"};
+  constexpr const char* kNames[] = {"a bool",
+                                    "an integer",
+                                    "an integer",
+                                    "a floating number",
+                                    "a string",
+                                    "an array of bools",
+                                    "an array of integers",
+                                    "an array of integers",
+                                    "an array of floating numbers",
+                                    "an array of strings"};
   return kNames[value.index()];
 }
 
@@ -117,7 +125,8 @@ std::optional<std::vector<double>> Metadata::find_numbers(std::string_view key) 
       [&](const auto& elements) -> std::vector<double> {
         using T = std::decay_t<decltype(elements)>;
         std::vector<double> result;
-        if constexpr (std::is_same_v<T, std::vector<double>> || std::is_same_v<T, std::vector<int64_t>> || std::is_same_v<T, std::vector<uint64_t>>) {
+        if constexpr (std::is_same_v<T, std::vector<double>> || std::is_same_v<T, std::vector<int64_t>> ||
+                      std::is_same_v<T, std::vector<uint64_t>>) {
           result.reserve(elements.size());
           for (const auto element : elements) result.push_back(finite(key, static_cast<double>(element)));
         } else {

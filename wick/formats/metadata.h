@@ -12,18 +12,18 @@
 namespace wick {
 
 // Integers keep their value as i64 or u64; an array is homogeneous. Nested arrays do not occur in files that wick accepts.
-using MetadataValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<bool>, std::vector<int64_t>, std::vector<uint64_t>,
-                                   std::vector<double>, std::vector<std::string>>;
+using MetadataValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<bool>, std::vector<int64_t>,
+                                   std::vector<uint64_t>, std::vector<double>, std::vector<std::string>>;
 
 class Metadata {
  public:
   bool contains(std::string_view key) const;
   const std::map<std::string, MetadataValue, std::less<>>& values() const { return values_; }
   const MetadataValue* find(std::string_view key) const;  // null when missing
-  bool insert(std::string key, MetadataValue value);  // false when the key is there already; the first value stays
+  bool insert(std::string key, MetadataValue value);      // false when the key is there already; the first value stays
 
-  // Each throws Error(kInvalidFile) naming the key and what was found when the key has another type or lies outside [min, max]. A missing key
-  // is an Error too, unless the function returns an optional or a pointer. Integers may be stored signed or unsigned.
+  // Each throws Error(kInvalidFile) naming the key and what was found when the key has another type or lies outside [min, max]. A missing
+  // key is an Error too, unless the function returns an optional or a pointer. Integers may be stored signed or unsigned.
   int64_t integer(std::string_view key, int64_t min, int64_t max) const;
   std::optional<int64_t> find_integer(std::string_view key, int64_t min, int64_t max) const;
   std::optional<double> find_number(std::string_view key) const;  // integer or floating, finite

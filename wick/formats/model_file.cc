@@ -10,7 +10,7 @@
 namespace wick {
 namespace {
 
-std::string shown(const std::string& path) { return "'" + printable(path, 200) + "'"; }
+std::string shown(const std::string& path) { return concat("'", printable(path, 200), "'"); }
 
 // What a file that is no GGUF file looks like, to spare its owner the guessing.
 struct Look {
@@ -24,7 +24,8 @@ constexpr Look kLooks[] = {
     {0, "lmgg", ErrorCode::kUnsupported, "a GGML file, the predecessor of GGUF: convert it"},
     {0, "tjgg", ErrorCode::kUnsupported, "a GGJT file, a predecessor of GGUF: convert it"},
     {0, "fmgg", ErrorCode::kUnsupported, "a GGMF file, a predecessor of GGUF: convert it"},
-    {0, "PK\3\4", ErrorCode::kUnsupported, "a zip archive, perhaps a PyTorch checkpoint or a Python package, which this version cannot read"},
+    {0, "PK\3\4", ErrorCode::kUnsupported,
+     "a zip archive, perhaps a PyTorch checkpoint or a Python package, which this version cannot read"},
     {0, "version https://git-lfs", ErrorCode::kInvalidFile, "a Git LFS pointer: the model itself was not downloaded"},
     {0, "<", ErrorCode::kInvalidFile, "a web page, perhaps a failed download"},
     {0, "{", ErrorCode::kInvalidFile, "a JSON file"},
@@ -66,7 +67,8 @@ std::shared_ptr<const ModelFile> open_model_file(std::unique_ptr<ByteSource> sou
   if (head.substr(0, kGgufMagic.size()) != kGgufMagic) refuse(source->name(), head);
   auto file = std::make_shared<const GgufFile>(std::move(source));
   if (const int64_t parts = file->metadata().find_integer("split.count", 0, 1 << 20).value_or(1); parts > 1) {
-    fail(ErrorCode::kUnsupported, shown(file->path()), " is one of the ", parts, " files of a split model, which this version cannot read: merge them first");
+    fail(ErrorCode::kUnsupported, shown(file->path()), " is one of the ", parts,
+         " files of a split model, which this version cannot read: merge them first");
   }
   return file;
 }

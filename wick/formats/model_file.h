@@ -18,8 +18,8 @@ class ByteSource;
 
 struct TensorInfo {
   std::string name;
-  Shape shape;      // outermost first: a weight is [out, in]
-  DType dtype;      // meaningful only when `supported`
+  Shape shape;            // outermost first: a weight is [out, in]
+  DType dtype;            // meaningful only when `supported`
   std::string type_name;  // as the file says: "Q4_1", also for types wick cannot compute with
   bool supported;
   uint64_t bytes;  // as stored; 0 when the type is unknown and with it the size
@@ -33,8 +33,9 @@ class ModelFile {
   virtual const Metadata& metadata() const = 0;
   virtual const std::vector<TensorInfo>& tensors() const = 0;  // in file order
   virtual const TensorInfo* find(std::string_view name) const = 0;
-  // Fills `out` with bytes offset .. offset + out.size() - 1 of the tensor as stored. Thread-safe. Error(kIo) when the file changed underneath,
-  // Error(kUnsupported) for a type that is not supported, Error(kInvalidArgument) for a range or a tensor that is not the file's.
+  // Fills `out` with bytes offset .. offset + out.size() - 1 of the tensor as stored. Thread-safe. Error(kIo) when the file changed
+  // underneath, Error(kUnsupported) for a type that is not supported, Error(kInvalidArgument) for a range or a tensor that is not the
+  // file's.
   virtual void read(const TensorInfo& info, uint64_t offset, std::span<std::byte> out) const = 0;
 };
 

@@ -3,7 +3,8 @@
 // Row t with position n sees keys lo..n of its sequence, lo = max(0, n + 1 - window). Arithmetic of a row and head, all in f32:
 //   pages in ascending order within blocks of kAttentionBlock positions (absolute, so chunking cannot move them):
 //     s_j = fma chain over ascending d of (q_d · scale · log2 e) · k_jd;   softcap c: s_j = c · tanh(q·k · scale / c) · log2 e
-//     m' = max(m, max s_j);   p_j = 2^(s_j - m');   l = l · 2^(m - m') + Σ p_j;   o = o · 2^(m - m'), then fma chain over ascending j of p_j · v_j
+//     m' = max(m, max s_j);   p_j = 2^(s_j - m');   l = l · 2^(m - m') + Σ p_j
+//     o = o · 2^(m - m'), then an fma chain over ascending j of p_j · v_j
 //   blocks merged in ascending order in the same way;   y = o / l, zeros where no key is seen.
 // Every row has this chain whatever tile, batch or thread works on it: results are bit-identical for one instruction set.
 #pragma once
@@ -23,7 +24,7 @@ struct AttentionArgs {
   int64_t q_stride = 0;      // elements from row to row
   float* out = nullptr;      // [T, H, Dh]; may be q
   int64_t out_stride = 0;
-  int32_t heads = 0;   // H, a multiple of the cache's K
+  int32_t heads = 0;  // H, a multiple of the cache's K
   float scale = 1;
   int64_t window = 0;  // 0: no bound
   float softcap = 0;   // 0: none
@@ -52,6 +53,7 @@ struct DenseAttentionArgs {
 namespace cpu {
 // positions must not fall within a sequence; unlike StepBatch says they may repeat.
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
+// Copies k and v into pages in scratch and runs the above: scratch of the size of k and v, no scores matrix. y may be q.
 void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cpu
 

@@ -9,9 +9,9 @@
 namespace wick {
 
 struct RopeAppendArgs {
-  float* qkv = nullptr;  // [T, (H + 2K) * Dh] as projected: q heads, k heads, v heads
-  int64_t stride = 0;    // elements from row to row
-  int32_t heads = 0;     // H
+  float* qkv = nullptr;        // [T, (H + 2K) * Dh] as projected: q heads, k heads, v heads
+  int64_t stride = 0;          // elements from row to row
+  int32_t heads = 0;           // H
   const float* cos = nullptr;  // [positions, R / 2]
   const float* sin = nullptr;
   int32_t half = 0;          // R / 2; 2 * half <= Dh, the rest of a head is copied

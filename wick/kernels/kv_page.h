@@ -41,8 +41,8 @@ inline KvLayout make_kv_layout(DType type, int64_t kv_heads, int64_t head_dim) {
   require(quantised || type == DType::kF32 || type == DType::kF16 || type == DType::kBF16, "kv cache: type ", dtype_name(type),
           ", expected f32, f16, bf16 or q8_0");
   require(kv_heads >= 1 && kv_heads <= INT32_MAX / kMaxHeadDim, "kv cache: ", kv_heads, " kv heads");
-  require(head_dim >= 8 && head_dim <= kMaxHeadDim && head_dim % 8 == 0, "kv cache: head size ", head_dim, ", expected a multiple of 8 up to ",
-          kMaxHeadDim);
+  require(head_dim >= 8 && head_dim <= kMaxHeadDim && head_dim % 8 == 0, "kv cache: head size ", head_dim,
+          ", expected a multiple of 8 up to ", kMaxHeadDim);
   KvLayout layout;
   layout.type = type;
   layout.kv_heads = static_cast<int32_t>(kv_heads);

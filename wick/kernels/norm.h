@@ -7,11 +7,11 @@
 namespace wick {
 
 struct RmsNormArgs {
-  RowsView x;                          // f32, f16, bf16 (ref: f64 too); rows contiguous
-  RowsView residual;                   // as x, or without data: then x is added to it first and it is what is normalised
-  const std::byte* weight = nullptr;   // [x.size] contiguous
-  DType weight_type = DType::kF32;     // f32 or the type of x
-  RowsView y;                          // as x; may be x
+  RowsView x;                         // f32, f16, bf16 (ref: f64 too); rows contiguous
+  RowsView residual;                  // as x, or without data: then x is added to it first and it is what is normalised
+  const std::byte* weight = nullptr;  // [x.size] contiguous
+  DType weight_type = DType::kF32;    // f32 or the type of x
+  RowsView y;                         // as x; may be x
   double eps = 0;
 };
 

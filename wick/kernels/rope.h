@@ -16,10 +16,10 @@ struct RopeOperand {
 };
 
 struct RopeArgs {
-  int64_t sizes[3] = {};   // (B, H, T) or (B, T, H)
-  int64_t head_dim = 0;    // Dh
-  int64_t half = 0;        // R / 2: the first 2 * half elements rotate, the rest is copied
-  bool interleaved = false;  // pairs (2i, 2i + 1), else (i, i + R / 2)
+  int64_t sizes[3] = {};           // (B, H, T) or (B, T, H)
+  int64_t head_dim = 0;            // Dh
+  int64_t half = 0;                // R / 2: the first 2 * half elements rotate, the rest is copied
+  bool interleaved = false;        // pairs (2i, 2i + 1), else (i, i + R / 2)
   DType type = DType::kF32;        // of x and y: f32, f16, bf16 (ref: f64 too)
   DType table_type = DType::kF32;  // of cos and sin: f32 or that of x
   RopeOperand x;

@@ -53,7 +53,7 @@ class LanguageModel {
 
 struct LoadOptions {
   bool exact = false;                                                        // weights expanded to f32
-  std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> progress;  // false cancels: Error(kCancelled)
+  std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> progress = {};  // false cancels: Error(kCancelled)
 };
 
 }  // namespace wick

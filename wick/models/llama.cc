@@ -26,6 +26,7 @@ struct LlamaWorkspace final : Workspace {
   LlamaWorkspace(const Device& device, const LlamaConfig& config, const ActivationLimits& step) : limits(step), rope(config.rope) {
     const ModelDims& dims = config.dims;
     const auto make = [&](int64_t rows, int64_t width) { return Tensor::empty({rows, width}, DType::kF32, device); };
+    tokens = Tensor::empty({step.rows}, DType::kI32, device);
     x = make(step.rows, dims.d_model);
     normed = make(step.rows, dims.d_model);
     qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
@@ -36,6 +37,7 @@ struct LlamaWorkspace final : Workspace {
   }
   ActivationLimits limits;
   nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
+  Tensor tokens;  // i32
   Tensor x, normed, qkv, heads, gate_up, hidden, last;
 };
 
@@ -77,7 +79,9 @@ class Llama final : public LanguageModel {
     const Tensor normed = rows(space.normed);
     const Tensor hidden = rows(space.hidden);
     const Tensor gate_up = rows(space.gate_up);
-    ops::embedding(ctx, Tensor::from_memory(const_cast<int32_t*>(batch.tokens), {batch.rows}, DType::kI32), *embedding_.weight(), x);
+    const Tensor tokens = rows(space.tokens);
+    std::copy_n(batch.tokens, batch.rows, tokens.data<int32_t>());
+    ops::embedding(ctx, tokens, *embedding_.weight(), x);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
       ops::rms_norm(ctx, x, layer.attention_norm, config_.norm_eps, normed);

@@ -13,7 +13,7 @@ const TensorInfo& WeightLoader::expect(const std::string& name, const Shape& sha
   const TensorInfo* info = file_.find(name);
   if (!info) fail(ErrorCode::kInvalidFile, "tensor '", name, "' is missing");
   if (!(info->shape == shape)) {
-    fail(ErrorCode::kInvalidFile, "tensor '", name, "' has shape ", info->shape.to_string(), ", expected ", shape.to_string());
+    fail(ErrorCode::kInvalidFile, "tensor '", name, "' has shape ", info->shape, ", expected ", shape);
   }
   if (!info->supported || !ops::can_pack(info->dtype)) {
     fail(ErrorCode::kUnsupported, "tensor '", name, "' has type ", info->type_name, ", which this version cannot compute with");
@@ -25,7 +25,7 @@ int64_t WeightLoader::rows(const std::string& name, int64_t inputs) const {
   const TensorInfo* info = file_.find(name);
   if (!info) fail(ErrorCode::kInvalidFile, "tensor '", name, "' is missing");
   if (info->shape.rank() != 2 || info->shape[1] != inputs) {
-    fail(ErrorCode::kInvalidFile, "tensor '", name, "' has shape ", info->shape.to_string(), ", expected [vocabulary, ", inputs, "]");
+    fail(ErrorCode::kInvalidFile, "tensor '", name, "' has shape ", info->shape, ", expected [vocabulary, ", inputs, "]");
   }
   return info->shape[0];
 }

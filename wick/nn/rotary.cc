@@ -20,25 +20,26 @@ void check_factors(const RopeConfig& config) {
   const Tensor& factors = config.frequency_factors;
   if (!factors.defined()) return;
   require(factors.device().is_cpu() && factors.dtype() == DType::kF32 && factors.shape() == Shape({config.rotary_dim / 2}),
-          "rope: frequency_factors are ", dtype_name(factors.dtype()), " ", factors.shape().to_string(), ", expected f32 [", config.rotary_dim / 2, "]");
+          "rope: frequency_factors are ", dtype_name(factors.dtype()), " ", factors.shape().to_string(), ", expected f32 [",
+          config.rotary_dim / 2, "]");
 }
 
 void check(const RopeConfig& config) {
   constexpr int64_t kMaxRotaryDim = int64_t{1} << 20;  // far above any head, small enough that no size below can wrap
   constexpr int64_t kMaxPositions = int64_t{1} << 40;
   require_positive(config.theta, "theta");
-  require(config.rotary_dim > 0 && config.rotary_dim % 2 == 0 && config.rotary_dim <= kMaxRotaryDim, "rope: rotary_dim is ", config.rotary_dim,
-          ", expected an even number from 2 to ", kMaxRotaryDim);
-  require(config.max_positions > 0 && config.max_positions <= kMaxPositions, "rope: max_positions is ", config.max_positions, ", expected 1 to ",
-          kMaxPositions);
+  require(config.rotary_dim > 0 && config.rotary_dim % 2 == 0 && config.rotary_dim <= kMaxRotaryDim, "rope: rotary_dim is ",
+          config.rotary_dim, ", expected an even number from 2 to ", kMaxRotaryDim);
+  require(config.max_positions > 0 && config.max_positions <= kMaxPositions, "rope: max_positions is ", config.max_positions,
+          ", expected 1 to ", kMaxPositions);
   check_factors(config);
   if (config.scaling == RopeScaling::kNone) return;
   require_positive(config.factor, "factor");
   if (config.scaling == RopeScaling::kLinear) return;
   require_positive(config.low_freq_factor, "low_freq_factor");
   require_positive(config.high_freq_factor, "high_freq_factor");
-  require(config.high_freq_factor > config.low_freq_factor, "rope: high_freq_factor is ", config.high_freq_factor, ", expected more than low_freq_factor, ",
-          config.low_freq_factor);
+  require(config.high_freq_factor > config.low_freq_factor, "rope: high_freq_factor is ", config.high_freq_factor,
+          ", expected more than low_freq_factor, ", config.low_freq_factor);
   require(config.original_context > 0, "rope: original_context is ", config.original_context, ", expected a number > 0");
 }
 
@@ -137,11 +138,12 @@ std::pair<Tensor, Tensor> Rotary::forward(Context& ctx, const Tensor& q, const T
 }
 
 std::pair<Tensor, Tensor> Rotary::forward(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& positions) {
-  require(positions.defined() && positions.dtype() == DType::kI32 && (positions.rank() == 1 || positions.rank() == 2) && positions.device().is_cpu(),
+  require(positions.defined() && positions.dtype() == DType::kI32 && (positions.rank() == 1 || positions.rank() == 2) &&
+              positions.device().is_cpu(),
           "rotary: positions are ", dtype_name(positions.dtype()), " ", positions.shape().to_string(), ", expected i32 [T] or [B, T]");
   require(q.rank() == 4 && k.rank() == 4, "rotary: q has rank ", q.rank(), " and k ", k.rank(), ", expected 4");
-  require(positions.dim(-1) == q.dim(2) && positions.dim(-1) == k.dim(2), "rotary: ", positions.dim(-1), " positions for q of ", q.dim(2), " and k of ",
-          k.dim(2), " rows");
+  require(positions.dim(-1) == q.dim(2) && positions.dim(-1) == k.dim(2), "rotary: ", positions.dim(-1), " positions for q of ", q.dim(2),
+          " and k of ", k.dim(2), " rows");
   const Tensor flat = positions.contiguous();
   const int32_t* index = flat.data<int32_t>();
   int64_t needed = 0;

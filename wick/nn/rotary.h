@@ -27,15 +27,16 @@ struct RopeConfig {
   double low_freq_factor = 1;
   double high_freq_factor = 4;
   int64_t original_context = 8192;
-  Tensor frequency_factors;  // optional, [R / 2] f32 on the CPU: each frequency is divided by its own, before any scaling ("rope_freqs.weight")
+  Tensor frequency_factors;  // optional, [R / 2] f32 on the CPU: each frequency is divided by its own, before any scaling
+                             // ("rope_freqs.weight")
 };
 
 // theta^(-2i / R), i < R / 2, scaled as the config says; in f64.
 // Throws Error(kInvalidArgument) naming the field for a config that has no meaning.
 std::vector<double> rope_frequencies(const RopeConfig& config);
 
-// cos and sin of position * frequency, [positions, R / 2]: angles in f64, rounded to f32 at the end. Grows on demand, so that a long context
-// costs nothing until it is used. Not safe to grow while another thread reads cos() or sin(); tensors taken earlier stay valid.
+// cos and sin of position * frequency, [positions, R / 2]: angles in f64, rounded to f32 at the end. Grows on demand, so that a long
+// context costs nothing until it is used. Not safe to grow while another thread reads cos() or sin(); tensors taken earlier stay valid.
 class RopeTable {
  public:
   // Builds no rows. Throws as rope_frequencies.

@@ -36,10 +36,12 @@ void StepBuffer::clear() {
 int32_t StepBuffer::add_sequence(std::span<const int32_t> tokens, int64_t start, const PageTable& table, LogitRows logits) {
   const int64_t count = static_cast<int64_t>(tokens.size());
   require(count > 0, "step buffer: a sequence without tokens");
-  require(start >= 0 && start <= table.length() - count, "step buffer: positions ", start, " + ", count, ", the page table covers ", table.length());
+  require(start >= 0 && start <= table.length() - count, "step buffer: positions ", start, " + ", count, ", the page table covers ",
+          table.length());
   if (count > rows_left() || batch_.sequences == limits_.sequences || table.length() > limits_.positions) {
-    fail(ErrorCode::kLimitExceeded, "step buffer: ", count, " rows of a sequence of ", table.length(), " positions, limits ", limits_.rows, " rows, ",
-         limits_.sequences, " sequences, ", limits_.positions, " positions; taken ", batch_.rows, " rows, ", batch_.sequences, " sequences");
+    fail(ErrorCode::kLimitExceeded, "step buffer: ", count, " rows of a sequence of ", table.length(), " positions, limits ", limits_.rows,
+         " rows, ", limits_.sequences, " sequences, ", limits_.positions, " positions; taken ", batch_.rows, " rows, ", batch_.sequences,
+         " sequences");
   }
   const int32_t first = batch_.rows;
   std::copy(tokens.begin(), tokens.end(), tokens_ + first);

@@ -6,10 +6,10 @@
 
 namespace wick::ops {
 
-// For all: f32|f16|bf16|f64 of one dtype; inputs are any views (copied when the elements of a row are not neighbours), y has contiguous rows
-// and may be an input (or a half of x) but not overlap it otherwise (not checked). Computed in f32 (f64 in f64), rounded once. Rank 0 and
-// empty tensors are legal. NaN stays NaN, silu(-inf) is NaN as the formula says. Synchronous on the CPU.
-// Throws Error(kInvalidArgument) on a shape, dtype or device mismatch, Error(kUnsupported) on a device without the kernel.
+// For all: f32|f16|bf16|f64 of one dtype; inputs are any views (copied when the elements of a row are not neighbours), y has contiguous
+// rows and may be an input (or a half of x) but not overlap it otherwise (not checked). Computed in f32 (f64 in f64), rounded once. Rank 0
+// and empty tensors are legal. NaN stays NaN, silu(-inf) is NaN as the formula says. Synchronous on the CPU. Throws Error(kInvalidArgument)
+// on a shape, dtype or device mismatch, Error(kUnsupported) on a device without the kernel.
 
 // y = x / (1 + e^-x).   y: as x.
 void silu(Context& ctx, const Tensor& x, const Tensor& y);

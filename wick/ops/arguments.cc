@@ -23,8 +23,8 @@ void require_same_dtype(const char* op, const Argument& model, const Argument& o
 
 void require_same_shape(const char* op, const Argument& model, const Argument& other) {
   if (other.tensor.shape() == model.tensor.shape()) return;
-  fail(ErrorCode::kInvalidArgument, op, ": ", other.name, " is ", other.tensor.shape().to_string(), ", expected ", model.tensor.shape().to_string(),
-       " as ", model.name);
+  fail(ErrorCode::kInvalidArgument, op, ": ", other.name, " is ", other.tensor.shape().to_string(), ", expected ",
+       model.tensor.shape().to_string(), " as ", model.name);
 }
 
 void require_contiguous_rows(const char* op, const Argument& output) {

@@ -36,17 +36,19 @@ void check_dense(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
   const DType type = q.dtype();
   require(type == DType::kF32 || type == DType::kF16 || type == DType::kBF16, "attention: q is ", dtype_name(type),
           ", expected f32, f16 or bf16");
-  require(k.dtype() == type && v.dtype() == type, "attention: k is ", dtype_name(k.dtype()), ", v is ", dtype_name(v.dtype()), ", expected ",
-          dtype_name(type), " as q");
+  require(k.dtype() == type && v.dtype() == type, "attention: k is ", dtype_name(k.dtype()), ", v is ", dtype_name(v.dtype()),
+          ", expected ", dtype_name(type), " as q");
   require(k.shape() == v.shape(), "attention: k is ", k.shape().to_string(), ", v is ", v.shape().to_string(), ", expected the same shape");
   require(k.dim(0) == q.dim(0) && k.dim(3) == q.dim(3), "attention: k is ", k.shape().to_string(), ", q is ", q.shape().to_string(),
           ", expected the same first and last dimension");
-  require(q.elements() == 0 || (k.dim(1) > 0 && q.dim(1) % k.dim(1) == 0), "attention: ", q.dim(1), " query heads are not a multiple of ", k.dim(1), " kv heads");
+  require(q.elements() == 0 || (k.dim(1) > 0 && q.dim(1) % k.dim(1) == 0), "attention: ", q.dim(1), " query heads are not a multiple of ",
+          k.dim(1), " kv heads");
   require(y.dtype() == type && y.shape() == q.shape(), "attention: y is ", dtype_name(y.dtype()), " ", y.shape().to_string(), ", expected ",
           dtype_name(type), " ", q.shape().to_string());
-  mul_or_fail<int32_t>(static_cast<int32_t>(std::min<int64_t>(q.dim(0), INT32_MAX)), static_cast<int32_t>(std::min<int64_t>(q.dim(2), INT32_MAX)),
-                       "attention: rows of q");
-  require(k.dim(2) < INT32_MAX - kPagePositions && q.dim(0) * ceil_div(k.dim(2), kPagePositions) < INT32_MAX, "attention: ", k.dim(2), " keys");
+  mul_or_fail<int32_t>(static_cast<int32_t>(std::min<int64_t>(q.dim(0), INT32_MAX)),
+                       static_cast<int32_t>(std::min<int64_t>(q.dim(2), INT32_MAX)), "attention: rows of q");
+  require(k.dim(2) < INT32_MAX - kPagePositions && q.dim(0) * ceil_div(k.dim(2), kPagePositions) < INT32_MAX, "attention: ", k.dim(2),
+          " keys");
 }
 
 // A batch comes from the caller: what the kernels index with must be inside the tables. O(T + pages).
@@ -58,8 +60,8 @@ void check_batch(const char* op, const StepBatch& batch, const KvLayerView& cach
     const int32_t end = batch.first_row[b + 1];
     require(begin < end && end <= batch.rows, op, ": sequence ", b, " has rows ", begin, " to ", end, " of ", batch.rows);
     for (int32_t row = begin; row < end; ++row) {
-      require(batch.positions[row] >= 0 && int64_t{batch.positions[row]} == int64_t{batch.positions[begin]} + row - begin, op, ": row ", row,
-              " is at position ", batch.positions[row], ", expected consecutive positions");
+      require(batch.positions[row] >= 0 && int64_t{batch.positions[row]} == int64_t{batch.positions[begin]} + row - begin, op, ": row ",
+              row, " is at position ", batch.positions[row], ", expected consecutive positions");
     }
     const int64_t pages = batch.positions[end - 1] / kPagePositions + 1;
     require(pages <= batch.table_stride, op, ": sequence ", b, " needs ", pages, " pages, its table has ", batch.table_stride);
@@ -68,13 +70,14 @@ void check_batch(const char* op, const StepBatch& batch, const KvLayerView& cach
       require(table[p] >= 0 && table[p] < cache.page_count, op, ": sequence ", b, " refers to page ", table[p], " of ", cache.page_count);
     }
   }
-  require(batch.sequences == 0 || batch.first_row[batch.sequences] == batch.rows, op, ": the sequences do not cover the ", batch.rows, " rows");
+  require(batch.sequences == 0 || batch.first_row[batch.sequences] == batch.rows, op, ": the sequences do not cover the ", batch.rows,
+          " rows");
 }
 
 void check_table(const char* name, const Tensor& table, const KvLayout& layout) {
-  require(table.rank() == 2 && table.dtype() == DType::kF32 && table.is_contiguous() && 2 * table.dim(1) <= layout.head_dim, "rope_append: ", name,
-          " is ", dtype_name(table.dtype()), " ", table.shape().to_string(), ", expected contiguous f32 of rank 2, at most ", layout.head_dim / 2,
-          " wide");
+  require(table.rank() == 2 && table.dtype() == DType::kF32 && table.is_contiguous() && 2 * table.dim(1) <= layout.head_dim,
+          "rope_append: ", name, " is ", dtype_name(table.dtype()), " ", table.shape().to_string(),
+          ", expected contiguous f32 of rank 2, at most ", layout.head_dim / 2, " wide");
 }
 
 }  // namespace

@@ -8,10 +8,10 @@ namespace wick::ops {
 void embedding(Context& ctx, const Tensor& ids, const PackedWeight& table, const Tensor& y) {
   require_cpu(ctx, "embedding");
   require(ids.rank() == 1 && ids.dtype() == DType::kI32 && ids.is_contiguous(), "embedding: ids are ", dtype_name(ids.dtype()), " ",
-          ids.shape().to_string(), ", expected contiguous i32 of rank 1");
+          ids.shape(), ", expected contiguous i32 of rank 1");
   const Shape expected{ids.dim(0), table.k};
-  require(y.dtype() == DType::kF32 && y.shape() == expected && y.rows_contiguous(), "embedding: y is ", dtype_name(y.dtype()), " ", y.shape().to_string(),
-          ", expected f32 ", expected.to_string(), " with contiguous rows");
+  require(y.dtype() == DType::kF32 && y.shape() == expected && y.rows_contiguous(), "embedding: y is ", dtype_name(y.dtype()), " ", y.shape(),
+          ", expected f32 ", expected, " with contiguous rows");
   const int32_t* id = ids.data<int32_t>();
   for (int64_t t = 0; t < ids.dim(0); ++t) {
     require(id[t] >= 0 && id[t] < table.rows, "embedding: id ", id[t], " at position ", t, " is outside the table of ", table.rows, " rows");

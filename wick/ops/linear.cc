@@ -17,12 +17,12 @@ struct Rows {
 Rows rows_of(const Tensor& tensor, const char* name) {
   require(tensor.rank() >= 1, "linear: ", name, " has rank 0, expected at least 1");
   require(tensor.dtype() == DType::kF32, "linear: ", name, " is ", dtype_name(tensor.dtype()), ", expected f32");
-  require(tensor.rows_contiguous(), "linear: ", name, " has strides ", tensor.strides().to_string(), ", expected contiguous rows");
+  require(tensor.rows_contiguous(), "linear: ", name, " has strides ", tensor.strides(), ", expected contiguous rows");
   const int last = tensor.rank() - 1;
   Rows rows{1, last > 0 ? tensor.strides()[last - 1] : tensor.shape()[last]};
   for (int i = last - 1; i >= 0; --i) {
     require(tensor.shape()[i] <= 1 || rows.count <= 1 || tensor.strides()[i] == rows.stride * rows.count, "linear: the leading dimensions of ", name,
-            " (strides ", tensor.strides().to_string(), ") do not form one sequence of rows");
+            " (strides ", tensor.strides(), ") do not form one sequence of rows");
     if (rows.count <= 1 && tensor.shape()[i] > 1) rows.stride = tensor.strides()[i];
     rows.count *= tensor.shape()[i];
   }
@@ -34,12 +34,12 @@ void check_shapes(const Tensor& x, const PackedWeight& weight, const Tensor& y, 
   require(y.dim(-1) == weight.rows, "linear: y has ", y.dim(-1), " outputs per row, the weight has ", weight.rows);
   require(y.rank() == x.rank(), "linear: y has rank ", y.rank(), ", expected ", x.rank());
   for (int i = 0; i + 1 < x.rank(); ++i) {
-    require(x.shape()[i] == y.shape()[i], "linear: x is ", x.shape().to_string(), " and y ", y.shape().to_string(), ": leading dimensions differ");
+    require(x.shape()[i] == y.shape()[i], "linear: x is ", x.shape(), " and y ", y.shape(), ": leading dimensions differ");
   }
   if (!options.bias) return;
   const Tensor& bias = *options.bias;
   require(bias.dtype() == DType::kF32 && bias.is_contiguous() && bias.shape() == Shape({weight.rows}), "linear: bias is ", dtype_name(bias.dtype()), " ",
-          bias.shape().to_string(), ", expected f32 [", weight.rows, "]");
+          bias.shape(), ", expected f32 [", weight.rows, "]");
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, 
   }
   if (residual) {
     require_contiguous_rows(op, {"r", *residual});
-    require(x.elements() == 0 || (residual->raw() != x.raw() && residual->raw() != y.raw()), op, ": r is x or y, expected a tensor of its own");
+    require(x.elements() == 0 || (residual->raw() != x.raw() && residual->raw() != y.raw()), op,
+            ": r is x or y, expected a tensor of its own");
   }
   require_contiguous_rows(op, {"y", y});
   require(eps >= 0 && std::isfinite(eps), op, ": eps is ", eps, ", expected a finite number >= 0");

@@ -27,8 +27,8 @@ void check_tables(const Form& form, const Tensor& x, const Tensor& cos, const Te
   if (!(half && cos.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, {"cos", cos});
   require(cos.rank() == 2 || cos.dim(0) == x.dim(0), op, ": cos has ", cos.dim(0), " tables, x a batch of ", x.dim(0));
   require(cos.dim(-2) >= x.dim(form.position_axis), op, ": cos has ", cos.dim(-2), " positions, x has ", x.dim(form.position_axis));
-  require(cos.dim(-1) <= x.dim(-1) / 2, op, ": cos has ", cos.dim(-1), " angles per position, heads of ", x.dim(-1), " elements have room for ",
-          x.dim(-1) / 2);
+  require(cos.dim(-1) <= x.dim(-1) / 2, op, ": cos has ", cos.dim(-1), " angles per position, heads of ", x.dim(-1),
+          " elements have room for ", x.dim(-1) / 2);
 }
 
 RopeOperand operand_of(const Tensor& x) { return {x.raw(), {x.strides()[0], x.strides()[1], x.strides()[2]}}; }
@@ -79,7 +79,9 @@ Tensor run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, c
 void rope(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) { run(ctx, kRope, x, cos, sin, y); }
 void rope_i(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) { run(ctx, kRopeI, x, cos, sin, y); }
 void rope_thd(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) { run(ctx, kRopeThd, x, cos, sin, y); }
-void rope_i_thd(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) { run(ctx, kRopeIThd, x, cos, sin, y); }
+void rope_i_thd(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) {
+  run(ctx, kRopeIThd, x, cos, sin, y);
+}
 
 Tensor rope(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin) { return run(ctx, kRope, x, cos, sin); }
 Tensor rope_i(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin) { return run(ctx, kRopeI, x, cos, sin); }

@@ -14,13 +14,15 @@ namespace wick::ops {
 //   rope_thd   (B, T, H, Dh)    (i, i + R/2)
 //   rope_i_thd (B, T, H, Dh)    (2i, 2i + 1)
 //
-// x: f32|f16|bf16|f64, any view (copied when the elements of a head are not neighbours);  y: as x, the elements of a head neighbours, may be x
-// but not overlap it otherwise (not checked).
+// x: f32|f16|bf16|f64, any view (copied when the elements of a head are not neighbours);  y: as x, the elements of a head neighbours, may
+// be x but not overlap it otherwise (not checked).
+//
 // cos, sin: of one shape and dtype, (Tc, R/2) shared by the batch or (B, Tc, R/2) with a table per row of the batch, any view; Tc >= T,
-// rows 0..T-1 are used; R <= Dh; dtype of x, or f32 with half x. cos(position) is the table's row: slice it for a later position.
-// Products and their sum each rounded to f32, then once to y's dtype (f64 in f64): the same bits on every instruction set and in every layout.
-// Synchronous on the CPU. Throws Error(kInvalidArgument) on a rank, shape, dtype or device mismatch (a rank-3 cos with a rank-2 sin is one),
-// Error(kUnsupported) on a device without the kernel.
+// rows 0..T-1 are used (slice the table for a later position); R <= Dh; dtype of x, or f32 with half x.
+//
+// Products and their sum are each rounded to f32, then once to y's dtype (f64 in f64): the same bits on every instruction set and in every
+// layout. Synchronous on the CPU. Throws Error(kInvalidArgument) on a rank, shape, dtype or device mismatch (a rank-3 cos with a rank-2
+// sin is one), Error(kUnsupported) on a device without the kernel.
 void rope(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y);
 void rope_i(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y);
 void rope_thd(Context& ctx, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y);

@@ -10,7 +10,8 @@ void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) {
   require_cpu(ctx, "softmax");
   require_floating(ctx, "softmax", {{"x", x}, {"y", y}});
   require_rank_1("softmax", {"x", x});
-  require(dim >= -x.rank() && dim < x.rank(), "softmax: dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ", x.rank());
+  require(dim >= -x.rank() && dim < x.rank(), "softmax: dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ",
+          x.rank());
   require_same_dtype("softmax", {"x", x}, {"y", y});
   require_same_shape("softmax", {"x", x}, {"y", y});
   if (x.elements() == 0) return;

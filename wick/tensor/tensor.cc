@@ -28,7 +28,7 @@ Dims contiguous_strides(const Shape& shape) {
 uint64_t contiguous_bytes(const Shape& shape, DType dtype) {
   const int64_t elements = element_count(shape);
   const int block = traits(dtype).block;
-  require(block == 1 || (shape.rank() >= 1 && shape[shape.rank() - 1] % block == 0), "tensor: ", dtype_name(dtype), " of shape ", shape.to_string(),
+  require(block == 1 || (shape.rank() >= 1 && shape[shape.rank() - 1] % block == 0), "tensor: ", dtype_name(dtype), " of shape ", shape,
           ": the last dimension is not whole blocks of ", block);
   return dtype_bytes(dtype, static_cast<uint64_t>(elements));
 }
@@ -90,16 +90,18 @@ Dims::Dims(std::span<const int64_t> values) : rank_(static_cast<int>(values.size
 
 bool Dims::operator==(const Dims& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
 
-std::string Dims::to_string() const {
-  std::string text = "[";
-  for (int i = 0; i < rank_; ++i) text += (i ? ", " : "") + std::to_string(values_[i]);
-  return text + "]";
+std::string Dims::to_string() const { return concat(*this); }
+
+std::ostream& operator<<(std::ostream& out, const Dims& dims) {
+  out << "[";
+  for (int i = 0; i < dims.rank(); ++i) out << (i ? ", " : "") << dims[i];
+  return out << "]";
 }
 
 int64_t element_count(const Shape& shape) {
   int64_t count = 1;
   for (const int64_t size : shape) {
-    require(size >= 0, "tensor: shape ", shape.to_string(), " has a negative size");
+    require(size >= 0, "tensor: shape ", shape, " has a negative size");
     count = mul_or_fail(count, size, "tensor: number of elements");
   }
   return count;
@@ -140,7 +142,7 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, const Device& device) {
 Tensor Tensor::from_memory(void* data, const Shape& shape, DType dtype, const Device& device) {
   Tensor tensor;
   const uint64_t bytes = contiguous_bytes(shape, dtype);
-  require(data != nullptr || bytes == 0, "Tensor::from_memory: no memory for shape ", shape.to_string());
+  require(data != nullptr || bytes == 0, "Tensor::from_memory: no memory for shape ", shape);
   tensor.storage_ = Storage::borrow(device, data, bytes);
   tensor.shape_ = shape;
   tensor.strides_ = contiguous_strides(shape);
@@ -151,7 +153,7 @@ Tensor Tensor::from_memory(void* data, const Shape& shape, DType dtype, const De
 
 Tensor Tensor::from_values(std::span<const float> values, const Shape& shape, DType dtype) {
   Tensor tensor = empty(shape, dtype);
-  require(static_cast<int64_t>(values.size()) == tensor.elements(), "Tensor::from_values: ", values.size(), " values for shape ", shape.to_string());
+  require(static_cast<int64_t>(values.size()) == tensor.elements(), "Tensor::from_values: ", values.size(), " values for shape ", shape);
   const int64_t size = traits(dtype).bytes;
   for (size_t i = 0; i < values.size(); ++i) store_from_double(dtype, values[i], tensor.raw() + static_cast<int64_t>(i) * size);
   return tensor;
@@ -199,8 +201,8 @@ Tensor Tensor::transpose(int a, int b) const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  require(is_contiguous(), "reshape: the tensor of shape ", shape_.to_string(), " is not contiguous");
-  require(element_count(shape) == elements_, "reshape: ", shape_.to_string(), " has ", elements_, " elements, ", shape.to_string(), " has ",
+  require(is_contiguous(), "reshape: the tensor of shape ", shape_, " is not contiguous");
+  require(element_count(shape) == elements_, "reshape: ", shape_, " has ", elements_, " elements, ", shape, " has ",
           element_count(shape));
   contiguous_bytes(shape, dtype_);  // whole blocks
   Tensor view = *this;
@@ -255,7 +257,7 @@ std::string Tensor::to_string(int64_t max_elements) const {
   if (!defined()) return "undefined";
   std::ostringstream text;
   text.imbue(std::locale::classic());
-  text << dtype_name(dtype_) << " " << shape_.to_string();
+  text << dtype_name(dtype_) << " " << shape_;
   if (is_quantised(dtype_) || !device().backend().host_accessible) return text.str();
   text << " {";
   int64_t shown = 0;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
 #include <memory>
 #include <span>
 #include <string>
@@ -34,6 +35,9 @@ class Dims {
   int rank_ = 0;
   int64_t values_[kMaxRank] = {};
 };
+
+// As to_string(). Messages pass a Dims itself, so that its text is made only when the message is.
+std::ostream& operator<<(std::ostream& out, const Dims& dims);
 
 using Shape = Dims;
 int64_t element_count(const Shape& shape);  // product; Error(kInvalidArgument) when negative or it does not fit

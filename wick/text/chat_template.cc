@@ -1,92 +1,162 @@
 #include "wick/text/chat_template.h"
 
-#include <algorithm>
-#include <cctype>
+#include <optional>
+#include <utility>
 
 #include "wick/base/error.h"
+#include "wick/text/template_form.h"
+#include "wick/text/utf8.h"
 
 namespace wick {
 namespace {
 
-// <|im_start|>ROLE\nCONTENT<|im_end|>\n, with a system message of the template's own where the first message is not one.
+constexpr std::string_view kHole = "@SYSTEM@";
+
+// ---- ChatML: SmolLM, Qwen, Yi, many fine-tunes ----
+
+constexpr const char* kChatMl[] = {
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+};
+
+// With a system message of its own, where the messages begin with another role.
+constexpr const char* kChatMlWithSystem[] = {
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\n@SYSTEM@<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+};
+
 class ChatMl final : public ChatTemplate {
  public:
-  explicit ChatMl(std::string default_system) : default_system_(std::move(default_system)) {}
+  explicit ChatMl(std::optional<std::string> system) : system_(std::move(system)) {}
 
   std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const override {
-    require(!messages.empty(), "chat template: there are no messages");
     std::string text;
-    const auto add = [&](const std::string& role, const std::string& content) { text += "<|im_start|>" + role + "\n" + content + "<|im_end|>\n"; };
-    if (!default_system_.empty() && messages.front().role != "system") add("system", default_system_);
-    for (const ChatMessage& message : messages) add(message.role, message.content);
+    if (system_ && !messages.empty() && messages.front().role != "system") append(text, "system", *system_);
+    for (const ChatMessage& message : messages) append(text, message.role, message.content);
     if (add_generation_prompt) text += "<|im_start|>assistant\n";
     return text;
   }
 
  private:
-  std::string default_system_;
+  static void append(std::string& text, std::string_view role, std::string_view content) {
+    text.append("<|im_start|>").append(role).append("\n").append(content).append("<|im_end|>\n");
+  }
+
+  std::optional<std::string> system_;
 };
 
-// The source without what may differ between equal templates: whitespace outside of string literals, and quote style.
-std::string canonical(std::string_view source) {
-  std::string out;
-  char quote = 0;
-  for (size_t i = 0; i < source.size(); ++i) {
-    const char c = source[i];
-    if (quote) {
-      if (c == '\\' && i + 1 < source.size() && source[i + 1] == 'n') {
-        out += '\n';
-        ++i;
-        continue;
-      }
-      if (c == quote) quote = 0;
-      out += c == '"' ? '\'' : c;
-    } else if (c == '\'' || c == '"') {
-      quote = c;
-      out += '\'';
-    } else if (!std::isspace(static_cast<unsigned char>(c)) && c != '-') {
-      out += c;
+// ---- Llama 3 ----
+
+constexpr const char* kLlama3 =
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
+
+constexpr const char* kLlama3AlwaysGenerating =  // as first released
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}";
+
+// What Python's str.strip() takes away, which is what the filter `trim` does.
+bool is_python_space(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+std::string_view trim(std::string_view text) {
+  size_t begin = 0;
+  size_t end = 0;
+  bool seen = false;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char c = next_utf8(text, at);
+    const bool space = c.status == Utf8Status::kValid && is_python_space(c.code_point);
+    if (!space && !seen) begin = at;
+    at += c.length;
+    if (space) continue;
+    seen = true;
+    end = at;
+  }
+  return text.substr(begin, end - begin);
+}
+
+class Llama3 final : public ChatTemplate {
+ public:
+  Llama3(std::string_view bos, bool always_generating) : bos_(bos), always_generating_(always_generating) {}
+
+  std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const override {
+    std::string text;
+    if (!messages.empty()) text += bos_;
+    for (const ChatMessage& message : messages) append_header(text, message.role).append(trim(message.content)).append("<|eot_id|>");
+    if (add_generation_prompt || always_generating_) append_header(text, "assistant");
+    return text;
+  }
+
+ private:
+  static std::string& append_header(std::string& text, std::string_view role) {
+    return text.append("<|start_header_id|>").append(role).append("<|end_header_id|>\n\n");
+  }
+
+  std::string bos_;
+  bool always_generating_;
+};
+
+// ---- Zephyr, TinyLlama ----
+
+constexpr const char* kZephyr =
+    "{% for message in messages %}\n"
+    "{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
+
+class Zephyr final : public ChatTemplate {
+ public:
+  explicit Zephyr(std::string_view eos) : eos_(eos) {}
+
+  std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt) const override {
+    std::string text;
+    for (const ChatMessage& message : messages) {
+      require(message.role == "user" || message.role == "system" || message.role == "assistant", "chat template: role \"", message.role,
+              "\", expected system, user or assistant");
+      text.append("<|").append(message.role).append("|>\n").append(message.content).append(eos_).append("\n");
     }
+    if (add_generation_prompt && !messages.empty()) text += "<|assistant|>\n";
+    return text;
   }
-  return out;
-}
 
-// Removes `part` at the beginning of `text`.
-bool skip(std::string_view& text, std::string_view part) {
-  if (text.substr(0, part.size()) != part) return false;
-  text.remove_prefix(part.size());
-  return true;
-}
+ private:
+  std::string eos_;
+};
 
-// The system text between the fixed parts of a ChatML template; the whole template must be accounted for.
-std::unique_ptr<ChatTemplate> match_chatml(std::string_view text) {
-  std::string system;
-  if (!skip(text, "{%formessageinmessages%}")) return nullptr;
-  if (skip(text, "{%ifloop.firstandmessages[0]['role']!='system'%}{{'<|im_start|>system\n")) {
-    constexpr std::string_view kEnd = "<|im_end|>\n'}}{%endif%}";
-    const size_t end = text.find(kEnd);
-    if (end == std::string_view::npos) return nullptr;
-    system = text.substr(0, end);
-    text.remove_prefix(end + kEnd.size());
+std::unique_ptr<ChatTemplate> recognise(std::string_view form, std::string_view bos_token, std::string_view eos_token) {
+  const auto is = [&](const char* known) { return form == *canonical_template(known); };
+  for (const char* known : kChatMl) {
+    if (is(known)) return std::make_unique<ChatMl>(std::nullopt);
   }
-  constexpr std::string_view kTurns[] = {
-      "{{'<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>'+'\n'}}{%endfor%}",
-      "{{'<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>\n'}}{%endfor%}",
-      "{{('<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>'+'\n')}}{%endfor%}",
-  };
-  if (std::none_of(std::begin(kTurns), std::end(kTurns), [&](std::string_view turn) { return skip(text, turn); })) return nullptr;
-  if (text != "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\n'}}{%endif%}") return nullptr;
-  return std::make_unique<ChatMl>(std::move(system));
+  for (const char* known : kChatMlWithSystem) {
+    if (auto system = match_with_hole(form, *canonical_template(known), kHole)) return std::make_unique<ChatMl>(std::move(system));
+  }
+  if (is(kLlama3)) return std::make_unique<Llama3>(bos_token, false);
+  if (is(kLlama3AlwaysGenerating)) return std::make_unique<Llama3>(bos_token, true);
+  if (is(kZephyr)) return std::make_unique<Zephyr>(eos_token);
+  return nullptr;
 }
 
 }  // namespace
 
-std::unique_ptr<ChatTemplate> make_chat_template(std::string_view source, std::string_view, std::string_view) {
-  constexpr size_t kLongest = 1 << 20;
-  if (source.size() <= kLongest) {
-    if (auto found = match_chatml(canonical(source))) return found;
+std::unique_ptr<ChatTemplate> make_chat_template(std::string_view source, std::string_view bos_token, std::string_view eos_token) {
+  if (const auto form = canonical_template(source)) {
+    if (auto known = recognise(*form, bos_token, eos_token)) return known;
   }
-  fail(ErrorCode::kUnsupported, "the model's chat template is not one that this version understands; use --raw for plain completion");
+  fail(ErrorCode::kUnsupported, "chat template: wick does not understand this model's template (known: ChatML, Llama 3, Zephyr); use --raw with a prompt ",
+       "that is written out in full");
 }
 
 }  // namespace wick

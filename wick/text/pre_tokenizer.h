@@ -1,8 +1,10 @@
-// Cuts text into the words that BPE merges within. Which cuts, the model's training decided: patterns by name.
+// Cuts text into words, the pieces that byte-pair merges never cross.
+//
+// Each kind is one regular expression, run by PCRE2 in time linear in the text and without recursion. Classes of characters are those
+// of PCRE2's Unicode version (14.0 in 10.42), so characters assigned later count as neither letter nor number.
 #pragma once
 
 #include <memory>
-#include <string>
 #include <string_view>
 
 #include "wick/base/function_ref.h"
@@ -11,17 +13,18 @@ namespace wick {
 
 class PreTokenizer {
  public:
-  // "gpt-2", "smollm", "llama-bpe", "qwen2". Throws Error(kUnsupported) naming the known ones.
+  // By the name in model files: "gpt-2", "smollm", "llama-bpe", "qwen2" or an alias. Error(kUnsupported) for others, naming these.
   explicit PreTokenizer(std::string_view name);
   ~PreTokenizer();
-  PreTokenizer(const PreTokenizer&) = delete;
-  PreTokenizer& operator=(const PreTokenizer&) = delete;
+  PreTokenizer(PreTokenizer&&) noexcept;
+  PreTokenizer& operator=(PreTokenizer&&) noexcept;
 
-  // Calls word(piece) for consecutive pieces that together are the text. Bytes that are no UTF-8 are pieces of their own.
-  // Linear time, flat stack. Error(kLimitExceeded) should the pattern matcher give up all the same.
+  // A word that is itself a token is that token, whatever the merges say.
+  bool whole_words_first() const;
+
+  // Calls word(view) for consecutive non-empty views that together are `text`. Each byte that is not part of a valid UTF-8 character is a word.
+  // Error(kLimitExceeded) when the pattern matcher gives up. Thread-safe.
   void split(std::string_view text, FunctionRef<void(std::string_view)> word) const;
-  // A word that is a token as a whole stays whole, whatever the merges say.
-  bool ignores_merges() const;
 
  private:
   struct Impl;

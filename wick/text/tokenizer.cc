@@ -1,45 +1,40 @@
 #include "wick/text/tokenizer.h"
 
+#include <limits>
+
 #include "wick/base/error.h"
 #include "wick/text/bpe_tokenizer.h"
-#include "wick/text/utf8.h"
 
 namespace wick {
+namespace {
+
+void check_id(const char* what, int32_t id, size_t tokens, int32_t lowest) {
+  if (id < lowest || id >= static_cast<int64_t>(tokens)) {
+    fail(ErrorCode::kInvalidFile, "tokenizer: ", what, " is ", id, ", expected ", lowest, " to ", tokens - 1);
+  }
+}
+
+void check(const TokenizerConfig& config) {
+  const size_t tokens = config.tokens.size();
+  if (tokens == 0) fail(ErrorCode::kInvalidFile, "tokenizer: the vocabulary is empty");
+  if (tokens > std::numeric_limits<int32_t>::max() || config.merges.size() > std::numeric_limits<int32_t>::max()) {
+    fail(ErrorCode::kLimitExceeded, "tokenizer: ", tokens, " tokens and ", config.merges.size(), " merges, at most 2^31 - 1 of each");
+  }
+  if (config.kinds.size() != tokens) fail(ErrorCode::kInvalidFile, "tokenizer: ", config.kinds.size(), " token kinds for ", tokens, " tokens");
+  check_id("bos", config.bos, tokens, -1);
+  check_id("eos", config.eos, tokens, -1);
+  check_id("unknown", config.unknown, tokens, -1);
+  for (const int32_t id : config.end_of_generation) check_id("an end of generation", id, tokens, 0);
+  if (config.add_bos && config.bos < 0) fail(ErrorCode::kInvalidFile, "tokenizer: a bos token is to be added, but there is none");
+  if (config.add_eos && config.eos < 0) fail(ErrorCode::kInvalidFile, "tokenizer: an eos token is to be added, but there is none");
+}
+
+}  // namespace
 
 std::unique_ptr<Tokenizer> make_tokenizer(TokenizerConfig config) {
-  if (config.model == "gpt2") return make_bpe_tokenizer(std::move(config));
-  fail(ErrorCode::kUnsupported, "tokenizer model '", config.model.substr(0, 64), "' is not supported (supported: gpt2)");
-}
-
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool render_special) : tokenizer_(&tokenizer), render_special_(render_special) {
-  constexpr size_t kReserve = 256;  // longer than any piece plus an incomplete character: pushing a token does not allocate
-  pending_.reserve(kReserve);
-}
-
-void StreamDecoder::push(int32_t id, std::string& out) {
-  if (!render_special_ && tokenizer_->kind(id) == TokenKind::kControl) return;
-  pending_ += tokenizer_->piece(id);
-  drain(out);
-}
-
-void StreamDecoder::drain(std::string& out) {
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    const Utf8Step step = utf8_step(rest);
-    if (step.kind == Utf8Kind::kIncomplete) break;
-    if (step.kind == Utf8Kind::kValid) {
-      out.append(rest.substr(0, step.length));
-    } else {
-      out.append("\xef\xbf\xbd");
-    }
-    rest.remove_prefix(step.length);
-  }
-  pending_.erase(0, pending_.size() - rest.size());
-}
-
-void StreamDecoder::finish(std::string& out) {
-  out += utf8_replace_invalid(pending_);
-  pending_.clear();
+  if (config.model != "gpt2") fail(ErrorCode::kUnsupported, "tokenizer: unknown model \"", config.model, "\"; known: gpt2");
+  check(config);
+  return std::make_unique<BpeTokenizer>(config);
 }
 
 }  // namespace wick

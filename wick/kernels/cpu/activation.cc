@@ -55,7 +55,8 @@ void pieces(const ActivationArgs& args, int64_t begin, int64_t end) {
     const int64_t first = item % per_row * ActivationArgs::kPiece;
     const int64_t left = args.gate.size - first;
     const T* up = args.up.data ? args.up.row<T>(row) + first : nullptr;
-    Function<T>::run(args.gate.row<T>(row) + first, up, args.y.row<T>(row) + first, left < ActivationArgs::kPiece ? left : ActivationArgs::kPiece);
+    Function<T>::run(args.gate.row<T>(row) + first, up, args.y.row<T>(row) + first,
+                     left < ActivationArgs::kPiece ? left : ActivationArgs::kPiece);
   }
 }
 

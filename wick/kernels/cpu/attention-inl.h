@@ -14,7 +14,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace wick::cpu::HWY_NAMESPACE {
 using namespace hwy::HWY_NAMESPACE;  // NOLINT(google-build-using-namespace): operators and ops of vectors are found by name
-namespace {  // other files have loaders and exponentials of these names
+namespace {                          // other files have loaders and exponentials of these names
 
 // Tile of the product: rows x vectors of accumulators, chosen so that they, the loaded vectors and one broadcast fit the registers.
 // With 16 registers few rows take wider tiles: a page is then read in fewer passes.
@@ -30,17 +30,15 @@ constexpr int tile_vectors(int rows) {
 using D = HWY_FULL(float);
 using V = Vec<D>;
 
-HWY_INLINE V load_integers(D d, const int8_t* p) {
-  return ConvertTo(d, PromoteTo(RebindToSigned<D>(), LoadU(Rebind<int8_t, D>(), p)));
-}
+HWY_INLINE V load_integers(D d, const int8_t* p) { return ConvertTo(d, PromoteTo(RebindToSigned<D>(), LoadU(Rebind<int8_t, D>(), p))); }
 
 constexpr int64_t kLine = 64;
 
-// The cache lines that begin in [begin, begin + bytes). Streaming pages without it reached half the bandwidth: the hardware's prefetchers
+// The cache lines that begin in row k of `bytes` each. Streaming pages without it reached half the bandwidth: the hardware's prefetchers
 // start anew in each page. Into the second level, since a page ahead is too much for the first.
-HWY_INLINE void prefetch_lines(const std::byte* base, int64_t begin, int64_t bytes) {
+HWY_INLINE void prefetch_row(const std::byte* base, int64_t k, int64_t bytes) {
   if (base == nullptr) return;
-  for (int64_t i = (begin + kLine - 1) / kLine * kLine; i < begin + bytes; i += kLine) __builtin_prefetch(base + i, 0, 2);
+  for (int64_t i = (k * bytes + kLine - 1) / kLine * kLine; i < (k + 1) * bytes; i += kLine) __builtin_prefetch(base + i, 0, 2);
 }
 
 // Sources: load(d, k, n) gives elements n, n + 1, … of row k as f32; prefetch(k) asks for as many bytes of what is read next.
@@ -49,7 +47,7 @@ struct PlainRows {
   static constexpr bool kPlain = sizeof(T) == sizeof(float);
   PlainRows(const T* rows, int64_t row_stride) : data(rows), stride(row_stride) {}
   HWY_INLINE V load(D d, int64_t k, int64_t n) const { return HWY_NAMESPACE::load(d, data + k * stride + n); }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * stride * static_cast<int64_t>(sizeof(T)), stride * static_cast<int64_t>(sizeof(T))); }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, stride * static_cast<int64_t>(sizeof(T))); }
   const T* data;
   int64_t stride;
   const std::byte* next = nullptr;
@@ -73,7 +71,7 @@ struct QuantisedKeys {
   HWY_INLINE V load(D d, int64_t k, int64_t n) const {
     return Mul(load_integers(d, data + k * kPagePositions + n), HWY_NAMESPACE::load(d, scales + k / 32 * kPagePositions + n));
   }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * kPagePositions, kPagePositions); }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, kPagePositions); }
   const int8_t* data;
   const BF16* scales;
   const std::byte* next = nullptr;
@@ -90,7 +88,7 @@ struct QuantisedValues {
     const auto bits = Set(Rebind<uint16_t, D>(), scales[k * blocks + n / 32].bits);
     return Mul(load_integers(d, data + k * stride + n), widen(d, bits, scales));
   }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_lines(next, k * stride, stride); }
+  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, stride); }
   const int8_t* data;
   const BF16* scales;
   int64_t stride;

@@ -9,8 +9,8 @@ namespace wick::cpu {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlock / kPagePositions;
-constexpr int64_t kMaxTileRows = 48;                // queries x grouped heads: unpacking a page costs 4 % of the products on it
-constexpr int64_t kMaxPartialFloats = 8 << 20;      // memory for partial results when one tile's keys are split over threads
+constexpr int64_t kMaxTileRows = 48;            // queries x grouped heads: unpacking a page costs 4 % of the products on it
+constexpr int64_t kMaxPartialFloats = 8 << 20;  // memory for partial results when one tile's keys are split over threads
 
 // Query positions of one sequence that are worked on together.
 struct Tile {
@@ -19,7 +19,7 @@ struct Tile {
   int32_t positions;
   int32_t first_page;
   int32_t end_page;
-  int32_t first_task;  // split only: tasks of earlier tiles, per kv head
+  int32_t first_task;   // split only: tasks of earlier tiles, per kv head
   int64_t first_state;  // split only: states (of one row and block) of earlier tiles, per kv head
 
   // At least one, perhaps empty.
@@ -56,7 +56,7 @@ class Plan {
   ScratchScope scope_;
   int32_t group_;
   int64_t tile_rows_;
-  int64_t state_floats_;   // of one row: o, m, l
+  int64_t state_floats_;  // of one row: o, m, l
   int64_t worker_floats_;
   float* worker_scratch_;
   Tile* tiles_ = nullptr;
@@ -75,9 +75,9 @@ Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, cons
   tile_rows_ = std::max<int64_t>(kMaxTileRows, group_);
   state_floats_ = layout.value_stride + 2;
   // Sized by the largest tile, not this step's, so that a later step needs no more.
-  worker_floats_ = round_up<int64_t>(tile_rows_ * (2 * state_floats_ + layout.head_dim + kPagePositions + 2) +
-                                         kPagePositions * (layout.head_dim + layout.value_stride),
-                                     16);
+  worker_floats_ = round_up<int64_t>(
+      tile_rows_ * (2 * state_floats_ + layout.head_dim + kPagePositions + 2) + kPagePositions * (layout.head_dim + layout.value_stride),
+      16);
   worker_scratch_ = ctx.scratch<float>(worker_floats_ * ctx.threads()).data();
   cut_tiles(tile_positions);
 }

@@ -1,6 +1,5 @@
 #include "wick/kernels/cpu/attention_tile.h"
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

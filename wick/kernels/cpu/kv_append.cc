@@ -1,7 +1,6 @@
 #include "wick/kernels/kv_append.h"
 
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 

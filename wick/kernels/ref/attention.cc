@@ -91,8 +91,9 @@ void attention(const DenseAttentionArgs& args) {
           for (int64_t d = 0; d < args.head_dim; ++d) sum += double{get(args.q, b, h, t, d)} * get(args.k, b, h / group, j, d);
           return capped(sum * args.scale, args.softcap);
         };
-        attend(begin, end, args.head_dim, score, [&](int64_t j, int64_t d) { return double{get(args.v, b, h / group, j, d)}; },
-               [&](int64_t d, double y) { set(args.y, b, h, t, d, y); });
+        attend(
+            begin, end, args.head_dim, score, [&](int64_t j, int64_t d) { return double{get(args.v, b, h / group, j, d)}; },
+            [&](int64_t d, double y) { set(args.y, b, h, t, d, y); });
       }
     }
   }

@@ -1,0 +1,391 @@
+#include "wick/engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "tests/support/tiny_model.h"
+#include "wick/base/error.h"
+
+// Allocations of all threads but the test's own, which only waits.
+namespace {
+std::atomic<int64_t> engine_allocations{0};
+thread_local bool test_thread = false;
+}  // namespace
+
+void* operator new(std::size_t size) {
+  if (!test_thread) engine_allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* data = std::malloc(size ? size : 1)) return data;
+  throw std::bad_alloc();
+}
+void operator delete(void* data) noexcept { std::free(data); }
+void operator delete(void* data, std::size_t) noexcept { std::free(data); }
+
+namespace wick {
+namespace {
+
+using test::TinyModel;
+using test::TinyModelFile;
+
+std::shared_ptr<const Model> load(const TinyModel& tiny = {}, const ModelOptions& options = {}) {
+  const TinyModelFile file(tiny);
+  return Model::load(file.path(), options);
+}
+
+struct Answer {
+  std::vector<int32_t> ids;
+  std::string text;
+  FinishReason reason = FinishReason::kNone;
+  Usage usage;
+};
+
+Answer collect(Stream stream) {
+  Answer answer;
+  while (const auto piece = stream.next()) {
+    answer.ids.insert(answer.ids.end(), piece->ids.begin(), piece->ids.end());
+    answer.text += piece->text;
+    if (piece->finish_reason != FinishReason::kNone) answer.reason = piece->finish_reason;
+  }
+  answer.usage = stream.usage();
+  return answer;
+}
+
+Request greedy(std::string prompt, int64_t tokens) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.max_tokens = tokens;
+  request.sampling.temperature = 0;
+  request.ignore_eos = true;
+  return request;
+}
+
+template <class Call>
+ErrorCode error_of(Call&& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    EXPECT_STRNE("", error.what());
+    return error.code();
+  }
+  ADD_FAILURE() << "no error";
+  return ErrorCode::kInternal;
+}
+
+TEST(Engine, GeneratesForEveryWeightAndCacheType) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+    for (const bool exact : {false, true}) {
+      TinyModel tiny;
+      tiny.type = type;
+      tiny.biases = type == DType::kF16;
+      tiny.tied = type != DType::kQ8_0;
+      ModelOptions options;
+      options.exact = exact;
+      const auto model = load(tiny, options);
+      for (const DType kv : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
+        Engine engine(model, {.max_sequences = 1, .kv_type = kv});
+        const Answer answer = collect(engine.submit(greedy("hello world", 20)));
+        EXPECT_EQ(20u, answer.ids.size());
+        EXPECT_EQ(FinishReason::kLength, answer.reason);
+      }
+    }
+  }
+}
+
+TEST(Engine, ResultsDoNotDependOnChunksThreadsOrCompany) {
+  TinyModel tiny;
+  tiny.type = DType::kQ4_1;
+  const TinyModelFile file(tiny);
+  const std::string prompts[] = {std::string(150, 'x') + " hello", "what is this?", "0123456789 hello hello", "z"};
+  std::vector<std::vector<int32_t>> expected;
+  {
+    Engine alone(Model::load(file.path(), {.threads = 1}), {.max_sequences = 1});
+    for (const std::string& prompt : prompts) expected.push_back(collect(alone.submit(greedy(prompt, 40))).ids);
+  }
+  for (const int threads : {1, 2, 3}) {
+    const auto model = Model::load(file.path(), {.threads = threads});
+    for (const int64_t chunk : {1, 7, 64, 512}) {
+      Engine engine(model, {.max_sequences = 4, .prefill_chunk = chunk});
+      std::vector<Stream> streams;
+      for (const std::string& prompt : prompts) streams.push_back(engine.submit(greedy(prompt, 40)));
+      for (size_t i = 0; i < streams.size(); ++i) EXPECT_EQ(expected[i], collect(std::move(streams[i])).ids) << threads << " threads, chunks of " << chunk;
+    }
+  }
+}
+
+TEST(Engine, TheSameSeedGivesTheSameTextAndTheSeedIsReported) {
+  const auto model = load();
+  Engine engine(model, {.max_sequences = 2});
+  Request request = greedy("hello", 30);
+  request.sampling = SamplingParams{};
+  request.sampling.temperature = 1.0f;
+  request.sampling.seed = 99;
+  const Answer first = collect(engine.submit(request)), second = collect(engine.submit(request));
+  EXPECT_EQ(first.ids, second.ids);
+  EXPECT_EQ(99u, first.usage.seed);
+  request.sampling.seed.reset();
+  const Answer random = collect(engine.submit(request));
+  request.sampling.seed = random.usage.seed;
+  EXPECT_EQ(random.ids, collect(engine.submit(request)).ids);
+}
+
+TEST(Engine, CountsAndPagesAddUp) {
+  Engine engine(load(), {.max_sequences = 3});
+  std::vector<Stream> streams;
+  for (int i = 0; i < 7; ++i) streams.push_back(engine.submit(greedy("hello " + std::to_string(i), 70)));  // more than run at once
+  for (Stream& stream : streams) {
+    const Answer answer = collect(std::move(stream));
+    EXPECT_EQ(70, answer.usage.completion_tokens);
+    EXPECT_GT(answer.usage.prompt_tokens, 0);
+    EXPECT_GE(answer.usage.first_token_ms, 0);
+  }
+  for (int i = 0; i < 1000 && engine.pages_in_use() > 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(0, engine.pages_in_use());
+}
+
+TEST(Engine, StopStringsEndTheText) {
+  Engine engine(load(), {.max_sequences = 1});
+  const Answer whole = collect(engine.submit(greedy("hello", 60)));
+  ASSERT_GT(whole.text.size(), 8u);
+  Request request = greedy("hello", 60);
+  request.stop = {whole.text.substr(4, 3)};
+  const Answer cut = collect(engine.submit(request));
+  EXPECT_EQ(FinishReason::kStop, cut.reason);
+  EXPECT_EQ(whole.text.substr(0, whole.text.find(request.stop[0])), cut.text);
+}
+
+TEST(Engine, EndOfGenerationTokenStops) {
+  Engine engine(load(), {.max_sequences = 1});
+  Request request = greedy("hello", 60);
+  request.sampling.logit_bias = {{test::kTinyEnd, 1000.0f}};
+  request.ignore_eos = false;
+  const Answer answer = collect(engine.submit(request));
+  EXPECT_EQ(FinishReason::kStop, answer.reason);
+  EXPECT_TRUE(answer.ids.empty());
+  request.ignore_eos = true;
+  EXPECT_EQ(60u, collect(engine.submit(request)).ids.size());
+}
+
+TEST(Engine, ContextLimitsTheAnswerAndRefusesLongerPrompts) {
+  Engine engine(load(), {.max_sequences = 1, .context = 100});
+  EXPECT_EQ(100, engine.context());
+  const Answer answer = collect(engine.submit(greedy("abc", -1)));
+  EXPECT_EQ(97u, answer.ids.size());
+  EXPECT_EQ(FinishReason::kLength, answer.reason);
+  EXPECT_EQ(ErrorCode::kLimitExceeded, error_of([&] { engine.submit(greedy(std::string(101, 'q'), 1)); }));
+  EXPECT_EQ(ErrorCode::kLimitExceeded, error_of([&] { engine.submit(greedy(std::string(100, 'q'), 1)); }));
+  EXPECT_EQ(0u, collect(engine.submit(greedy(std::string(100, 'q'), 0))).ids.size());
+}
+
+TEST(Engine, RefusesRequestsThatMakeNoSense) {
+  Engine engine(load(), {.max_sequences = 1});
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit({}); }));
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(greedy("", 1)); }));
+  Request request = greedy("a", 1);
+  request.prompt_ids = {1};
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
+  request.prompt.reset();
+  request.prompt_ids = {test::kTinyVocab};
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
+  request.prompt_ids = {-1};
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
+  request = greedy("a", -2);
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
+  request = greedy("a", INT64_MAX);
+  EXPECT_EQ(511u, collect(engine.submit(request)).ids.size());
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { Engine(load(), {.max_sequences = 0}); }));
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { Engine(nullptr); }));
+  EXPECT_EQ(ErrorCode::kLimitExceeded, error_of([&] { Engine(load(), {.context = 513}); }));
+  EXPECT_EQ(ErrorCode::kOutOfMemory, error_of([&] { Engine(load(), {.context = 512, .kv_memory = 4096}); }));
+}
+
+TEST(Engine, QueueHasABound) {
+  Engine engine(load(), {.max_sequences = 1, .max_queue = 2});
+  std::vector<Stream> streams;
+  EXPECT_EQ(ErrorCode::kLimitExceeded, error_of([&] {
+              for (int i = 0; i < 100; ++i) streams.push_back(engine.submit(greedy("hello", 400)));
+            }));
+  EXPECT_GE(streams.size(), 3u);
+}
+
+TEST(Engine, CancellingAndDestroyingStreamsAndEngines) {
+  const auto model = load();
+  auto engine = std::make_unique<Engine>(model, EngineOptions{.max_sequences = 2});
+  Stream cancelled = engine->submit(greedy("hello", 500));
+  cancelled.next();
+  cancelled.cancel();
+  EXPECT_EQ(FinishReason::kCancelled, collect(std::move(cancelled)).reason);
+  { Stream dropped = engine->submit(greedy("hello", 500)); }
+  EXPECT_EQ(20u, collect(engine->submit(greedy("hello", 20))).ids.size());
+  std::vector<Stream> running;
+  for (int i = 0; i < 5; ++i) running.push_back(engine->submit(greedy("hello", 500)));
+  engine.reset();
+  for (Stream& stream : running) EXPECT_EQ(FinishReason::kCancelled, collect(std::move(stream)).reason);
+}
+
+TEST(Engine, NextWithATimeoutComesBack) {
+  Engine engine(load(), {.max_sequences = 1});
+  Stream stream = engine.submit(greedy("hello", 400));
+  int64_t tokens = 0;
+  while (!stream.done()) {
+    if (const auto piece = stream.next(std::chrono::milliseconds(0))) tokens += static_cast<int64_t>(piece->ids.size());
+  }
+  EXPECT_EQ(400, tokens);
+  EXPECT_FALSE(stream.next());
+}
+
+TEST(Engine, ARequestWhoseLogitsAreNoNumbersFailsAlone) {
+  TinyModel tiny;
+  tiny.nan_weight_in_layer = 1;
+  Engine broken(load(tiny), {.max_sequences = 2});
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(ErrorCode::kInternal, error_of([&] { collect(broken.submit(greedy("hello", 5))); }));
+  // In a sound model one request's NaN, here by its own callback's hand, leaves the next untouched.
+  Engine engine(load(), {.max_sequences = 2});
+  Request poisoned = greedy("hello", 5);
+  poisoned.prompt_logits = Request::Logits::kLast;
+  poisoned.on_prompt_logits = [](int64_t, std::span<const float>) { throw std::runtime_error("callback failed"); };
+  Stream bad = engine.submit(poisoned), good = engine.submit(greedy("hello", 50));
+  EXPECT_THROW(collect(std::move(bad)), std::runtime_error);
+  EXPECT_EQ(50u, collect(std::move(good)).ids.size());
+}
+
+TEST(Engine, MessagesGoThroughTheTemplate) {
+  const auto model = load();
+  Engine engine(model, {.max_sequences = 1});
+  Request request = greedy("", 5);
+  request.prompt.reset();
+  request.messages = {{"user", "hello"}};
+  Stream stream = engine.submit(request);
+  EXPECT_EQ(model->tokenize("<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n", {.add_special = false, .parse_special = true}), stream.prompt_ids());
+}
+
+TEST(Engine, TheTokenLoopDoesNotAllocate) {
+  test_thread = true;
+  TinyModel tiny;
+  tiny.type = DType::kQ8_0;
+  const auto model = load(tiny, {.threads = 2});
+  Engine engine(model, {.max_sequences = 2});
+  collect(engine.submit(greedy("warm", 130)));
+  int64_t at_prompt_end = -1;
+  Request request = greedy("hello", 200);
+  request.sampling.temperature = 0.8f;
+  request.sampling.top_p = 0.9f;
+  request.sampling.repeat_penalty = 1.1f;
+  request.sampling.seed = 3;
+  request.stop = {"a stop string that does not come"};
+  request.on_prefill = [&](int64_t, int64_t) { at_prompt_end = engine_allocations.load(); };
+  Stream stream = engine.submit(request);
+  int64_t tokens = 0;
+  while (const auto piece = stream.next()) tokens += static_cast<int64_t>(piece->ids.size());
+  EXPECT_EQ(200, tokens);
+  EXPECT_EQ(at_prompt_end, engine_allocations.load());
+  test_thread = false;
+}
+
+TEST(Model, SaysWhatItIs) {
+  const auto model = load();
+  EXPECT_EQ("tiny", model->name());
+  EXPECT_EQ("llama", model->architecture());
+  EXPECT_EQ(512, model->context_length());
+  EXPECT_EQ(test::kTinyVocab, model->vocab_size());
+  EXPECT_EQ("hello", model->detokenize(model->tokenize("hello")));
+  EXPECT_GT(model->weight_bytes_per_token(), 100000u);
+}
+
+TEST(Model, HyperParametersThatCannotBeAreNamed) {
+  const struct {
+    const char* key;
+    MetadataValue value;
+  } cases[] = {
+      {"llama.block_count", int64_t{0}},        {"llama.block_count", int64_t{-1}},       {"llama.block_count", int64_t{1} << 31},
+      {"llama.block_count", 1.5},               {"llama.block_count", std::string("2")},  {"llama.embedding_length", int64_t{0}},
+      {"llama.embedding_length", int64_t{63}},  {"llama.embedding_length", UINT64_MAX},   {"llama.feed_forward_length", int64_t{0}},
+      {"llama.feed_forward_length", int64_t{7}}, {"llama.attention.head_count", int64_t{0}}, {"llama.attention.head_count", int64_t{3}},
+      {"llama.attention.head_count", int64_t{5}}, {"llama.attention.head_count_kv", int64_t{0}}, {"llama.attention.head_count_kv", int64_t{3}},
+      {"llama.context_length", int64_t{0}},     {"llama.context_length", int64_t{-5}},    {"llama.rope.freq_base", -1.0},
+      {"llama.rope.freq_base", 0.0},            {"llama.rope.dimension_count", int64_t{15}}, {"llama.rope.dimension_count", int64_t{18}},
+      {"llama.attention.layer_norm_rms_epsilon", -1.0}, {"general.architecture", std::string("unheard-of")}, {"general.architecture", int64_t{1}},
+      {"llama.rope.scaling.type", std::string("magic")}, {"llama.attention.key_length", int64_t{17}}, {"llama.expert_count", int64_t{8}},
+      {"tokenizer.ggml.eos_token_id", int64_t{100000}}, {"tokenizer.ggml.token_type", std::vector<int64_t>{1, 2}},
+      {"tokenizer.ggml.merges", std::vector<std::string>{"nospace"}}, {"tokenizer.ggml.merges", std::vector<std::string>{"q zzz"}},
+      {"tokenizer.ggml.tokens", std::vector<std::string>{}}, {"tokenizer.ggml.tokens", int64_t{4}},
+  };
+  for (const auto& c : cases) {
+    TinyModel tiny;
+    tiny.change_metadata = [&](Metadata& metadata) {
+      Metadata changed;
+      changed.insert(c.key, c.value);
+      for (const auto& [key, value] : metadata.values()) changed.insert(key, value);
+      metadata = changed;
+    };
+    const ErrorCode code = error_of([&] { load(tiny); });
+    EXPECT_TRUE(code == ErrorCode::kInvalidFile || code == ErrorCode::kUnsupported) << c.key << ": " << error_code_name(code);
+  }
+}
+
+TEST(Model, MissingAndMisshapenTensorsAreNamed) {
+  const std::string names[] = {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.ffn_down.weight", "output_norm.weight", "blk.1.attn_norm.weight"};
+  for (const std::string& name : names) {
+    TinyModel tiny;
+    tiny.leave_out = [&](const std::string& candidate) { return candidate == name; };
+    try {
+      load(tiny);
+      FAIL() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(ErrorCode::kInvalidFile, error.code());
+      EXPECT_NE(std::string::npos, std::string(error.what()).find(name)) << error.what();
+    }
+  }
+}
+
+TEST(Model, WithoutATokenizerTheRestWorks) {
+  TinyModel tiny;
+  tiny.change_metadata = [](Metadata& metadata) {
+    Metadata changed;
+    for (const auto& [key, value] : metadata.values()) {
+      if (key.find("tokenizer") == std::string::npos) changed.insert(key, value);
+    }
+    metadata = changed;
+  };
+  const auto model = load(tiny);
+  EXPECT_EQ(ErrorCode::kUnsupported, error_of([&] { model->tokenizer(); }));
+  EXPECT_EQ(ErrorCode::kUnsupported, error_of([&] { model->chat_template(); }));
+  Engine engine(model, {.max_sequences = 1});
+  Request request = greedy("", 5);
+  request.prompt.reset();
+  request.prompt_ids = {1, 2, 3};
+  EXPECT_EQ(5u, collect(engine.submit(request)).ids.size());
+}
+
+TEST(Model, LoadingCanBeCancelledAndReportsProgress) {
+  const TinyModelFile file;
+  uint64_t last = 0, calls = 0;
+  ModelOptions options;
+  options.on_progress = [&](uint64_t done, uint64_t total) {
+    EXPECT_GE(done, last);
+    EXPECT_LE(done, total);
+    last = done;
+    ++calls;
+    return true;
+  };
+  Model::load(file.path(), options);
+  EXPECT_GT(calls, 5u);
+  options.on_progress = [&](uint64_t, uint64_t) { return --calls > 3; };
+  EXPECT_EQ(ErrorCode::kCancelled, error_of([&] { Model::load(file.path(), options); }));
+}
+
+TEST(Model, AFileCutAnywhereIsAnErrorAndNoCrash) {
+  TinyModel tiny;
+  tiny.layers = 1;
+  const std::string bytes = test::tiny_model_bytes(tiny);
+  for (size_t length = 0; length < bytes.size(); length += 1 + length / 50) {
+    const TinyModelFile file(bytes.substr(0, length));
+    const ErrorCode code = error_of([&] { Model::load(file.path()); });
+    EXPECT_TRUE(code == ErrorCode::kInvalidFile || code == ErrorCode::kUnsupported) << length;
+  }
+}
+
+}  // namespace
+}  // namespace wick
