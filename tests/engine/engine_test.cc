@@ -16,13 +16,14 @@ std::atomic<int64_t> engine_allocations{0};
 thread_local bool test_thread = false;
 }  // namespace
 
-void* operator new(std::size_t size) {
+// Not inline: g++ would see malloc meet delete and warn.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   if (!test_thread) engine_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* data = std::malloc(size ? size : 1)) return data;
   throw std::bad_alloc();
 }
-void operator delete(void* data) noexcept { std::free(data); }
-void operator delete(void* data, std::size_t) noexcept { std::free(data); }
+[[gnu::noinline]] void operator delete(void* data) noexcept { std::free(data); }
+[[gnu::noinline]] void operator delete(void* data, std::size_t) noexcept { std::free(data); }
 
 namespace wick {
 namespace {
