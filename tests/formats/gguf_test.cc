@@ -1,5 +1,7 @@
 #include "wick/formats/gguf.h"
 
+#include <unistd.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -185,7 +187,7 @@ TEST(Gguf, ReadsPartsAndRefusesRangesOutsideTheTensor) {
 
 TEST(Gguf, ReadsFromSeveralThreads) {
   const GgufBytes bytes = small_gguf();
-  const auto path = std::filesystem::path(testing::TempDir()) / "wick_gguf_threads.gguf";
+  const auto path = std::filesystem::path(testing::TempDir()) / (std::string("wick_gguf_threads.gguf") + std::to_string(getpid()));
   write_file_atomic(path, bytes.bytes);
   const auto file = GgufFile::open(path);
   std::vector<std::thread> threads;
@@ -203,7 +205,7 @@ TEST(Gguf, ReadsFromSeveralThreads) {
 
 TEST(Gguf, AFileCutAfterItWasOpenedIsAnError) {
   const GgufBytes bytes = small_gguf();
-  const auto path = std::filesystem::path(testing::TempDir()) / "wick_gguf_cut.gguf";
+  const auto path = std::filesystem::path(testing::TempDir()) / (std::string("wick_gguf_cut.gguf") + std::to_string(getpid()));
   write_file_atomic(path, bytes.bytes);
   const auto file = GgufFile::open(path);
   std::filesystem::resize_file(path, bytes.bytes.size() - 1);

@@ -1,5 +1,7 @@
 #include "wick/formats/gguf_writer.h"
 
+#include <unistd.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -120,7 +122,7 @@ TEST(GgufWriter, AsksForLargeTensorsInWholeRows) {
 }
 
 TEST(GgufWriter, SavesAllOrNothing) {
-  const auto directory = std::filesystem::path(testing::TempDir()) / "wick_gguf_writer";
+  const auto directory = std::filesystem::path(testing::TempDir()) / (std::string("wick_gguf_writer") + std::to_string(getpid()));
   std::filesystem::create_directories(directory);
   const std::string path = directory / "model.gguf";
   Metadata metadata = every_kind();

@@ -1,5 +1,7 @@
 #include "wick/formats/model_file.h"
 
+#include <unistd.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +21,7 @@ using testing::HasSubstr;
 
 class ModelFileTest : public testing::Test {
  protected:
-  ModelFileTest() : directory_(std::filesystem::path(testing::TempDir()) / "wick_model_file") {
+  ModelFileTest() : directory_(std::filesystem::path(testing::TempDir()) / ("wick_model_file_" + std::to_string(getpid()))) {
     std::filesystem::create_directories(directory_);
   }
   ~ModelFileTest() override { std::filesystem::remove_all(directory_); }

@@ -1,0 +1,149 @@
+#include "wick/base/thread_pool.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cfenv>
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "wick/base/error.h"
+
+namespace wick {
+namespace {
+
+TEST(ThreadPool, CoversEveryIndexOnce) {
+  for (const int threads : {1, 2, 3, 8}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(threads, pool.size());
+    for (const int64_t n : {0, 1, 2, 7, 100, 4097}) {
+      for (const int64_t grain : {1, 3, 64}) {
+        std::vector<std::atomic<int>> hits(static_cast<size_t>(n));
+        pool.parallel_for(n, grain, [&](int64_t begin, int64_t end, int worker) {
+          EXPECT_EQ(0, begin % grain);
+          EXPECT_GE(worker, 0);
+          EXPECT_LT(worker, threads);
+          for (int64_t i = begin; i < end; ++i) hits[static_cast<size_t>(i)]++;
+        });
+        for (const auto& hit : hits) ASSERT_EQ(1, hit.load());
+      }
+    }
+  }
+}
+
+TEST(ThreadPool, ManyShortLoopsOnMoreThreadsThanCores) {
+  for (const int threads : {2, 4, 8}) {
+    ThreadPool pool(threads);
+    int64_t total = 0;
+    for (int loop = 0; loop < 20000; ++loop) {
+      std::atomic<int64_t> sum{0};
+      pool.parallel_for(8, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+      total += sum;
+    }
+    EXPECT_EQ(20000 * 8, total);
+  }
+}
+
+TEST(ThreadPool, WorkersAreUniqueAmongConcurrentCalls) {
+  ThreadPool pool(4);
+  std::atomic<int> inside[4] = {};
+  for (int loop = 0; loop < 500; ++loop) {
+    pool.parallel_for(32, 1, [&](int64_t, int64_t, int worker) {
+      EXPECT_EQ(0, inside[worker].fetch_add(1));
+      inside[worker].fetch_sub(1);
+    });
+  }
+}
+
+TEST(ThreadPool, LoopsAfterAPauseFindSleepingWorkers) {
+  ThreadPool pool(3);
+  for (int i = 0; i < 50; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(i * 20));
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(1000, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+    ASSERT_EQ(1000, sum.load());
+  }
+}
+
+TEST(ThreadPool, AFailureReachesTheCallerAndThePoolGoesOn) {
+  ThreadPool pool(3);
+  for (int loop = 0; loop < 200; ++loop) {
+    EXPECT_THROW(pool.parallel_for(100, 1, [&](int64_t begin, int64_t, int) { if (begin >= 20) throw std::runtime_error("boom"); }), std::runtime_error);
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(100, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+    ASSERT_EQ(100, sum.load());
+  }
+}
+
+TEST(ThreadPool, ANestedLoopRunsInlineAsTheSameWorker) {
+  ThreadPool pool(4);
+  std::atomic<int64_t> sum{0};
+  pool.parallel_for(16, 1, [&](int64_t, int64_t, int outer) {
+    pool.parallel_for(10, 1, [&](int64_t begin, int64_t end, int inner) {
+      EXPECT_EQ(outer, inner);
+      sum += end - begin;
+    });
+  });
+  EXPECT_GE(sum.load(), 10 * 4);
+  EXPECT_EQ(0, sum.load() % 10);
+}
+
+TEST(ThreadPool, ASecondCallerIsRefused) {
+  ThreadPool pool(2);
+  std::atomic<bool> entered{false}, leave{false};
+  std::thread other([&] {
+    pool.parallel_for(2, 1, [&](int64_t, int64_t, int) {
+      entered = true;
+      while (!leave) std::this_thread::yield();
+    });
+  });
+  while (!entered) std::this_thread::yield();
+  EXPECT_THROW(pool.parallel_for(2, 1, [](int64_t, int64_t, int) {}), Error);
+  leave = true;
+  other.join();
+  pool.parallel_for(2, 1, [](int64_t, int64_t, int) {});
+}
+
+TEST(ThreadPool, WorkersKeepTheFloatingPointModeOfTheirMaker) {
+  const int before = std::fegetround();
+  std::fesetround(FE_UPWARD);
+  ThreadPool pool(2);
+  std::fesetround(before);
+  std::atomic<int> upward{0};
+  for (int i = 0; i < 100; ++i) {
+    pool.parallel_for(8, 1, [&](int64_t, int64_t, int worker) {
+      if (worker == 1) upward += std::fegetround() == FE_UPWARD ? 1 : -1000000;
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    });
+  }
+  EXPECT_GT(upward.load(), 0);
+}
+
+// Processor time, not wall time: a pool that spins would use as much as it sleeps here.
+TEST(ThreadPool, IdleWorkersUseNoProcessorTime) {
+  ThreadPool pool(4);
+  pool.parallel_for(100, 1, [](int64_t, int64_t, int) {});
+  const auto used = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const double before = used();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_LT(used() - before, 0.1);
+}
+
+TEST(ThreadPool, RefusesBadArguments) {
+  EXPECT_THROW(ThreadPool(0), Error);
+  EXPECT_THROW(ThreadPool(-1), Error);
+  EXPECT_THROW(ThreadPool(1 << 20), Error);
+  ThreadPool pool(1);
+  EXPECT_THROW(pool.parallel_for(1, 0, [](int64_t, int64_t, int) {}), Error);
+}
+
+}  // namespace
+}  // namespace wick
