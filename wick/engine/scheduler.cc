@@ -28,7 +28,7 @@ void Scheduler::step() {
     run();
     for (const Share& share : shares_) deliver(share);
   } catch (...) {
-    fail_step(std::current_exception());
+    fail_step(current_failure());
   }
   sweep();
 }
@@ -98,7 +98,7 @@ bool Scheduler::add_share(Sequence& sequence, int64_t max_rows, int64_t max_logi
   const bool samples = reaches_end && static_cast<int64_t>(sequence.evaluated() + rows) < sequence.limit();
   const bool last = samples || (reaches_end && wanted != Logits::kNone);
   if (!pool_.append(sequence.pages(), rows)) {
-    sequence.end(FinishReason::kNone, std::make_exception_ptr(Error(ErrorCode::kInternal, "the cache has no page left for an admitted sequence")));
+    sequence.end(FinishReason::kNone, Failure{ErrorCode::kInternal, "the cache has no page left for an admitted sequence"});
     return false;
   }
   const auto kind = all ? nn::LogitRows::kAll : last ? nn::LogitRows::kLast : nn::LogitRows::kNone;
@@ -130,11 +130,11 @@ void Scheduler::deliver(const Share& share) {
     sequence.advance(share.rows);
     if (!sequence.in_prompt() && !sequence.finished()) sequence.sample(sampler_, row(share.logits - 1));
   } catch (...) {
-    sequence.end(FinishReason::kNone, std::current_exception());
+    sequence.end(FinishReason::kNone, current_failure());
   }
 }
 
-void Scheduler::fail_step(const std::exception_ptr& failure) {
+void Scheduler::fail_step(const Failure& failure) {
   for (const Share& share : shares_) share.sequence->end(FinishReason::kNone, failure);
 }
 

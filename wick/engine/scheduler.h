@@ -47,7 +47,7 @@ class Scheduler {
   bool add_share(Sequence& sequence, int64_t max_rows, int64_t max_logits);
   void run();
   void deliver(const Share& share);
-  void fail_step(const std::exception_ptr& failure);
+  void fail_step(const Failure& failure);
   void sweep();
   int64_t pages_for(const Sequence& sequence) const;
 

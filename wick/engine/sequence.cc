@@ -67,7 +67,7 @@ void Sequence::take(int32_t id) {
   if (!finished() && static_cast<int64_t>(tokens_.size()) >= limit_) finished_ = FinishReason::kLength;
 }
 
-void Sequence::end(FinishReason reason, std::exception_ptr failure) {
+void Sequence::end(FinishReason reason, std::optional<Failure> failure) {
   if (ended_) return;
   ended_ = true;
   finished_ = reason;

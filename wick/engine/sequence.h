@@ -42,7 +42,7 @@ class Sequence {
   bool finished() const { return finished_ != FinishReason::kNone; }  // the answer is complete
   bool done() const { return finished() || ended_; }                 // nothing more is to be done for it
   FinishReason finish_reason() const { return finished_; }
-  void end(FinishReason reason, std::exception_ptr failure = nullptr);  // tells the stream; once
+  void end(FinishReason reason, std::optional<Failure> failure = std::nullopt);  // tells the stream; once
 
  private:
   void take(int32_t id);

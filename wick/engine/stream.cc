@@ -1,3 +1,5 @@
+#include <new>
+
 #include "wick/base/error.h"
 #include "wick/engine/stream_state.h"
 
@@ -13,6 +15,20 @@ const char* finish_reason_name(FinishReason reason) {
   return "unknown";
 }
 
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  } catch (const std::bad_alloc&) {
+    return {ErrorCode::kOutOfMemory, "out of memory"};
+  } catch (const std::exception& error) {
+    return {ErrorCode::kInternal, error.what()};
+  } catch (...) {
+    return {ErrorCode::kInternal, "unknown failure"};
+  }
+}
+
 void Stream::State::add(std::string_view more_text, int32_t id) {
   {
     const std::lock_guard lock(mutex);
@@ -22,12 +38,12 @@ void Stream::State::add(std::string_view more_text, int32_t id) {
   changed.notify_one();
 }
 
-void Stream::State::finish(FinishReason reason, const Usage& final_usage, std::exception_ptr failure) {
+void Stream::State::finish(FinishReason reason, const Usage& final_usage, std::optional<Failure> why) {
   {
     const std::lock_guard lock(mutex);
     finish_reason = reason;
     usage = final_usage;
-    error = std::move(failure);
+    failure = std::move(why);
     finished = true;
   }
   changed.notify_one();
@@ -72,11 +88,11 @@ std::optional<Piece> Stream::next(std::chrono::milliseconds timeout) {
   state.text.clear();
   state.ids.clear();
   if (state.finished) {
-    if (state.error && piece.ids.empty() && piece.text.empty()) {
+    if (state.failure && piece.ids.empty() && piece.text.empty()) {
       state.delivered = true;
-      std::rethrow_exception(state.error);
+      throw Error(state.failure->code, state.failure->message);
     }
-    if (!state.error) {
+    if (!state.failure) {
       state.delivered = true;
       piece.finish_reason = state.finish_reason;
     }

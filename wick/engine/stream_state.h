@@ -3,14 +3,23 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "wick/base/error.h"
 #include "wick/engine/engine.h"
 
 namespace wick {
+
+// Why a request failed. Plain values, not an exception: an exception object that two threads share is destroyed by whichever comes last.
+struct Failure {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string message;
+};
+// The exception that is being handled, as a Failure. For use in a catch block.
+Failure current_failure();
 
 struct Stream::State {
   const std::vector<int32_t> prompt_ids;
@@ -21,7 +30,7 @@ struct Stream::State {
   std::string text;          // produced, not yet taken. Its capacity stays: the engine's side does not allocate per token.
   std::vector<int32_t> ids;  // likewise
   FinishReason finish_reason = FinishReason::kNone;
-  std::exception_ptr error;
+  std::optional<Failure> failure;
   Usage usage;
   bool finished = false;   // the engine will add nothing more
   bool delivered = false;  // the reader has had the last piece or the error
@@ -33,7 +42,7 @@ struct Stream::State {
   }
 
   void add(std::string_view more_text, int32_t id);  // id < 0: text only
-  void finish(FinishReason reason, const Usage& final_usage, std::exception_ptr failure = nullptr);
+  void finish(FinishReason reason, const Usage& final_usage, std::optional<Failure> why = std::nullopt);
 };
 
 }  // namespace wick
