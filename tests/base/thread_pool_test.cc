@@ -1,6 +1,8 @@
 #include "wick/base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -38,12 +40,12 @@ TEST(ThreadPool, ManyShortLoopsOnMoreThreadsThanCores) {
   for (const int threads : {2, 4, 8}) {
     ThreadPool pool(threads);
     int64_t total = 0;
-    for (int loop = 0; loop < 20000; ++loop) {
+    for (int loop = 0; loop < 100000 / threads; ++loop) {
       std::atomic<int64_t> sum{0};
       pool.parallel_for(8, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
       total += sum;
     }
-    EXPECT_EQ(20000 * 8, total);
+    EXPECT_EQ(100000 / threads * 8, total);
   }
 }
 
@@ -89,6 +91,69 @@ TEST(ThreadPool, ANestedLoopRunsInlineAsTheSameWorker) {
   });
   EXPECT_GE(sum.load(), 10 * 4);
   EXPECT_EQ(0, sum.load() % 10);
+}
+
+TEST(ThreadPool, ANestedLoopRunsInlineInALoopThatDoes) {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    int64_t sum = 0;
+    pool.parallel_for(2, 2, [&](int64_t, int64_t, int outer) {
+      EXPECT_EQ(0, outer);
+      pool.parallel_for(10, 1, [&](int64_t begin, int64_t end, int inner) {
+        EXPECT_EQ(0, inner);
+        sum += end - begin;
+      });
+    });
+    EXPECT_EQ(10, sum);
+    EXPECT_THROW(pool.parallel_for(2, 2, [](int64_t, int64_t, int) { throw std::runtime_error("boom"); }), std::runtime_error);
+    pool.parallel_for(8, 1, [](int64_t, int64_t, int) {});
+  }
+}
+
+TEST(ThreadPool, ALoopOfAnotherPoolRunsInsideABody) {
+  ThreadPool outer(2), inner(2);
+  std::atomic<int64_t> sum{0};
+  std::atomic_flag taken = ATOMIC_FLAG_INIT;
+  outer.parallel_for(8, 1, [&](int64_t, int64_t, int) {
+    if (taken.test_and_set()) return;  // one caller at a time
+    inner.parallel_for(100, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+  });
+  EXPECT_EQ(100, sum.load());
+}
+
+TEST(ThreadPool, ABodyThatFailsInANestedLoopFailsTheOuterOne) {
+  ThreadPool pool(2);
+  EXPECT_THROW(pool.parallel_for(8, 1, [&](int64_t, int64_t, int) { pool.parallel_for(8, 1, [](int64_t, int64_t, int) { throw std::runtime_error("boom"); }); }),
+               std::runtime_error);
+  std::atomic<int64_t> sum{0};
+  pool.parallel_for(100, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+  EXPECT_EQ(100, sum.load());
+}
+
+TEST(ThreadPool, ManyPoolsComeAndGo) {
+  for (int i = 0; i < 200; ++i) {
+    ThreadPool pool(4);
+    if (i % 2 == 0) pool.parallel_for(16, 1, [](int64_t, int64_t, int) {});
+  }
+}
+
+TEST(ThreadPool, WorkersBlockSignals) {
+  ThreadPool pool(2);
+  std::atomic<int> open{0}, seen{0};
+  for (int i = 0; i < 1000 && seen == 0; ++i) {
+    pool.parallel_for(8, 1, [&](int64_t, int64_t, int worker) {
+      if (worker == 0) return std::this_thread::sleep_for(std::chrono::microseconds(50));
+      sigset_t blocked;
+      pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+      ++seen;
+      for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGALRM}) open += sigismember(&blocked, signal) ? 0 : 1;
+    });
+  }
+  EXPECT_GT(seen.load(), 0);
+  EXPECT_EQ(0, open.load());
+  sigset_t own;
+  pthread_sigmask(SIG_SETMASK, nullptr, &own);
+  EXPECT_FALSE(sigismember(&own, SIGINT)) << "the maker keeps its mask";
 }
 
 TEST(ThreadPool, ASecondCallerIsRefused) {
@@ -143,6 +208,13 @@ TEST(ThreadPool, RefusesBadArguments) {
   EXPECT_THROW(ThreadPool(1 << 20), Error);
   ThreadPool pool(1);
   EXPECT_THROW(pool.parallel_for(1, 0, [](int64_t, int64_t, int) {}), Error);
+  EXPECT_THROW(pool.parallel_for(INT64_MAX, INT64_MAX, [](int64_t, int64_t, int) {}), Error);
+  EXPECT_THROW(pool.parallel_for(INT64_MAX, 1, [](int64_t, int64_t, int) {}), Error);
+  bool called = false;
+  pool.parallel_for(-1, 1, [&](int64_t, int64_t, int) { called = true; });
+  EXPECT_FALSE(called);
+  pool.parallel_for(1, INT64_MAX, [&](int64_t, int64_t, int) { called = true; });
+  EXPECT_TRUE(called);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <cstring>
 
 #include "wick/base/error.h"
 #include "wick/tensor/context.h"
@@ -25,6 +26,17 @@ TEST(Device, ABackendCanBeAdded) {
   EXPECT_EQ(3, device.index());
   EXPECT_FALSE(device.is_cpu());
   EXPECT_FALSE(device == Device::parse("faraway"));
+  EXPECT_THROW(Device::register_backend({"", far_allocate, far_release, false}), Error);
+  EXPECT_THROW(Device::register_backend({"a:b", far_allocate, far_release, false}), Error);
+  EXPECT_THROW(Device::register_backend({"nothing", nullptr, far_release, false}), Error);
+  try {
+    Device::parse("nowhere");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(ErrorCode::kUnsupported, error.code());
+    EXPECT_NE(nullptr, std::strstr(error.what(), "'nowhere'"));
+    EXPECT_NE(nullptr, std::strstr(error.what(), "faraway")) << "the devices there are";
+  }
   const Tensor tensor = Tensor::empty({4}, DType::kF32, device);
   EXPECT_TRUE(tensor.device() == device);
   EXPECT_THROW(Tensor::zeros({4}, DType::kF32, device), Error);
@@ -41,6 +53,33 @@ TEST(Device, ABackendCanBeAdded) {
 TEST(Device, Names) {
   EXPECT_TRUE(Device::parse("cpu") == Device::cpu());
   for (const char* name : {"cuda", "", "cpu:1", "cpu:", "cpu:x", "cpu:-1", "cpu:99999999999"}) EXPECT_THROW(Device::parse(name), Error) << name;
+}
+
+TEST(Device, LargeBlocksBeginOnAHugePageAndAreCommittedWhenTouched) {
+  constexpr uint64_t kBytes = (uint64_t{64} << 20) + 12345;
+  const uint64_t before = peak_rss_bytes();
+  const auto storage = Storage::allocate(Device::cpu(), kBytes);
+  EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(storage->data()) % (2 << 20));
+  EXPECT_LT(peak_rss_bytes() - before, kBytes / 2);
+  storage->data()[0] = std::byte{1};
+  storage->data()[kBytes - 1] = std::byte{1};
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, (uint64_t{2} << 20) - 1, uint64_t{2} << 20, (uint64_t{2} << 20) + 1}) {
+    const auto small = Storage::allocate(Device::cpu(), bytes);
+    ASSERT_NE(nullptr, small->data());
+    EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(small->data()) % 64);
+    if (bytes > 0) small->data()[bytes - 1] = std::byte{1};
+  }
+}
+
+TEST(Device, MoreThanTheMachineHasIsRefused) {
+  for (const uint64_t bytes : {UINT64_MAX, UINT64_MAX - 63, uint64_t{1} << 63, uint64_t{1} << 56, 4 * memory_limit_bytes()}) {
+    try {
+      Storage::allocate(Device::cpu(), bytes);
+      ADD_FAILURE() << bytes;
+    } catch (const Error& error) {
+      EXPECT_EQ(ErrorCode::kOutOfMemory, error.code()) << bytes;
+    }
+  }
 }
 
 TEST(Context, ScratchIsAlignedNestedAndKept) {

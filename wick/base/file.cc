@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <ios>
 #include <utility>
 
 #include "wick/base/error.h"
@@ -14,7 +17,19 @@
 namespace wick {
 namespace {
 
-std::string shown(const std::string& path) { return path.size() <= 200 ? path : path.substr(0, 200) + "…"; }
+// A path as part of one line of a message: cut at a character, without control characters.
+std::string shown(const std::string& path) {
+  constexpr size_t kMaxShown = 200;
+  size_t length = std::min(path.size(), kMaxShown);
+  if (length < path.size()) {
+    while (length > 0 && (path[length] & 0xc0) == 0x80) --length;
+  }
+  std::string text = path.substr(0, length);
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return length < path.size() ? text + "…" : text;
+}
 
 std::string reason(int error) { return std::strerror(error); }
 
@@ -26,7 +41,10 @@ void check_path(const std::string& path) {
 // Opens without blocking on a FIFO and only keeps regular files.
 int open_regular(const std::string& path, uint64_t* size) {
   check_path(path);
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  } while (fd < 0 && errno == EINTR);
   if (fd < 0) {
     const int error = errno;
     const bool missing = error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;
@@ -49,6 +67,8 @@ size_t read_some(int fd, std::byte* out, size_t wanted, const std::string& path)
     if (errno != EINTR) fail(ErrorCode::kIo, "cannot read '", shown(path), "': ", reason(errno));
   }
 }
+
+constexpr uint64_t kMaxReserved = uint64_t{64} << 20;
 
 void write_all(int fd, std::string_view content, const std::string& path) {
   while (!content.empty()) {
@@ -99,11 +119,12 @@ void File::read_at(uint64_t offset, std::span<std::byte> out) const {
 std::string read_file(const std::string& path, uint64_t max_bytes) {
   const bool standard_input = path == "-";
   uint64_t size = 0;
-  const int fd = standard_input ? ::dup(STDIN_FILENO) : open_regular(path, &size);
+  const int fd = standard_input ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0) : open_regular(path, &size);
   if (fd < 0) fail(ErrorCode::kIo, "cannot read standard input: ", reason(errno));
   const File owner = File::adopt(fd, size, path);
   std::string content;
-  content.reserve(std::min(size, max_bytes) + 1);
+  if (size > max_bytes) fail(ErrorCode::kLimitExceeded, "'", shown(path), "' has ", size, " bytes, expected at most ", max_bytes);
+  content.reserve(std::min(size, kMaxReserved));  // a sparse file may claim any size
   std::byte block[65536];
   while (const size_t got = read_some(fd, block, sizeof block, path)) {
     if (got > max_bytes - content.size()) fail(ErrorCode::kLimitExceeded, "'", shown(path), "' is longer than ", max_bytes, " bytes");
@@ -114,8 +135,14 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   check_path(path);
-  std::string temporary = path + ".XXXXXX";
-  fd_ = ::mkostemp(temporary.data(), O_CLOEXEC);
+  // Not mkstemp: it makes files that only their owner may read, and the umask cannot be read without setting it for the whole process.
+  static std::atomic<uint64_t> serial{0};
+  std::string temporary;
+  do {
+    const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+    temporary = concat(path, ".", ::getpid(), ".", std::hex, now, ".", serial.fetch_add(1), ".tmp");
+    fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+  } while (fd_ < 0 && (errno == EEXIST || errno == EINTR));
   if (fd_ < 0) fail(ErrorCode::kIo, "cannot create a file beside '", shown(path), "': ", reason(errno));
   temporary_ = std::move(temporary);
 }
@@ -128,9 +155,7 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::append(std::string_view bytes) { write_all(fd_, bytes, path_); }
 
 void AtomicFile::commit() {
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  if (::fchmod(fd_, 0666 & ~mask) != 0 || ::fsync(fd_) != 0) fail(ErrorCode::kIo, "cannot write '", shown(path_), "': ", reason(errno));
+  if (::fsync(fd_) != 0) fail(ErrorCode::kIo, "cannot write '", shown(path_), "': ", reason(errno));
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::kIo, "cannot replace '", shown(path_), "': ", reason(errno));
   temporary_.clear();
 }

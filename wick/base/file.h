@@ -7,12 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace wick {
 
 class File {
  public:
-  // Opens a regular file for reading. Throws Error(kNotFound) when it is missing, Error(kIo) when it cannot be opened or is not a regular file.
+  // Opens a regular file for reading. Throws Error(kNotFound) when it is missing, Error(kIo) when it cannot be opened or is not a regular
+  // file (a pipe is refused without waiting for it), Error(kInvalidArgument) when the name is empty or holds a NUL.
   static File open(const std::string& path);
   // Takes ownership of a descriptor.
   static File adopt(int fd, uint64_t size, std::string path) { return File(fd, size, std::move(path)); }
@@ -35,7 +37,8 @@ class File {
 // The whole file as bytes; Error(kLimitExceeded) when it is larger than max_bytes. "-" reads standard input up to the same limit.
 std::string read_file(const std::string& path, uint64_t max_bytes);
 
-// A file written beside `path` that takes its place when it is complete: `path` holds all of it or is as before. Errors are kIo.
+// A file written beside `path` that takes its place when it is complete: `path` holds all of it or is as before. Its mode is
+// that of any new file. Errors are kIo.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);

@@ -11,13 +11,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
-#include <set>
 #include <sstream>
 #include <thread>
 #include <vector>
 
 #include "wick/base/cgroup.h"
 #include "wick/base/error.h"
+#include "wick/base/topology.h"
 
 namespace wick {
 namespace {
@@ -46,18 +46,6 @@ int affinity_count() {
     if (sched_getaffinity(0, bytes, set) == 0) return std::max(1, CPU_COUNT_S(bytes, set));
   }
   return std::max(1u, std::thread::hardware_concurrency());
-}
-
-int physical_core_count() {
-  const long online = std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
-  const long configured = std::max(online, sysconf(_SC_NPROCESSORS_CONF));
-  std::set<std::string> cores;
-  for (long cpu = 0; cpu < configured; ++cpu) {
-    std::ifstream in("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-    std::string siblings;
-    if (std::getline(in, siblings)) cores.insert(siblings);  // offline processors have no such file
-  }
-  return cores.empty() ? static_cast<int>(online) : static_cast<int>(cores.size());
 }
 
 #if defined(__x86_64__)
@@ -133,7 +121,10 @@ int CpuLimits::threads() const {
   return std::max(1, threads);
 }
 
-CpuLimits cpu_limits() { return {physical_core_count(), affinity_count(), cgroup_cpu_quota("")}; }
+CpuLimits cpu_limits() {
+  const int online = static_cast<int>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  return {physical_core_count("").value_or(online), affinity_count(), cgroup_cpu_quota("")};
+}
 
 uint64_t memory_limit_bytes() {
   const uint64_t physical = static_cast<uint64_t>(std::max(1L, sysconf(_SC_PHYS_PAGES))) * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
@@ -145,7 +136,7 @@ uint64_t memory_available_bytes() {
   const uint64_t available = kilobytes_of("/proc/meminfo", "MemAvailable:");
   const auto group = cgroup_memory("");
   const uint64_t system = available ? available : memory_limit_bytes();
-  return group ? std::min(system, group->limit - std::min(group->limit, group->usage)) : system;
+  return group ? std::min(system, group->available) : system;
 }
 
 uint64_t peak_rss_bytes() {

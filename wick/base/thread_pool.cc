@@ -13,6 +13,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "wick/base/checked.h"
@@ -22,6 +23,8 @@ namespace wick {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(20);
+constexpr int kMaxThreads = 4096;
+constexpr int64_t kMaxIndices = int64_t{1} << 48;  // every thread may claim once past the end, and the counter must not wrap
 
 void relax() {
 #if defined(__x86_64__)
@@ -97,6 +100,21 @@ namespace {
 thread_local const void* inside_pool = nullptr;
 thread_local int inside_worker = 0;
 
+class Inside {
+ public:
+  Inside(const void* pool, int worker) : outer_pool_(std::exchange(inside_pool, pool)), outer_worker_(std::exchange(inside_worker, worker)) {}
+  ~Inside() {
+    inside_pool = outer_pool_;
+    inside_worker = outer_worker_;
+  }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  const void* outer_pool_;
+  int outer_worker_;
+};
+
 }  // namespace
 
 bool ThreadPool::Impl::join() {
@@ -112,8 +130,7 @@ void ThreadPool::Impl::leave() {
 }
 
 void ThreadPool::Impl::take_part(int worker) {
-  const void* outer = std::exchange(inside_pool, this);
-  const int outer_worker = std::exchange(inside_worker, worker);
+  const Inside inside(this, worker);
   while (!failed.load(std::memory_order_relaxed)) {
     const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
     if (begin >= n) break;
@@ -124,8 +141,6 @@ void ThreadPool::Impl::take_part(int worker) {
       if (!failed.exchange(true)) failure = std::current_exception();
     }
   }
-  inside_pool = outer;
-  inside_worker = outer_worker;
 }
 
 void ThreadPool::Impl::run_worker(int worker, const fenv_t& environment) {
@@ -141,7 +156,7 @@ void ThreadPool::Impl::run_worker(int worker, const fenv_t& environment) {
 }
 
 ThreadPool::ThreadPool(int threads) {
-  require(threads >= 1 && threads <= 4096, "ThreadPool: ", threads, " threads, expected 1 to 4096");
+  require(threads >= 1 && threads <= kMaxThreads, "ThreadPool: ", threads, " threads, expected 1 to ", kMaxThreads);
   impl_ = std::make_unique<Impl>(threads);
   fenv_t environment;
   fegetenv(&environment);
@@ -174,6 +189,7 @@ int ThreadPool::size() const { return impl_->size; }
 void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t, int)> body) {
   require(grain >= 1, "parallel_for: grain is ", grain, ", expected at least 1");
   if (n <= 0) return;
+  require(n <= kMaxIndices, "parallel_for: ", n, " indices, expected at most ", kMaxIndices);
   Impl& pool = *impl_;
   if (inside_pool == &pool) return body(0, n, inside_worker);
   require(!pool.busy.test_and_set(std::memory_order_acquire), "parallel_for: the pool serves another caller");
@@ -181,7 +197,10 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t
     Impl& pool;
     ~Release() { pool.busy.clear(std::memory_order_release); }
   } release{pool};
-  if (n <= grain || pool.size == 1) return body(0, n, 0);
+  if (n <= grain || pool.size == 1) {
+    const Inside inside(&pool, 0);
+    return body(0, n, 0);
+  }
   // About four claims per thread even out what differs between threads without crowding the counter.
   const int64_t claims = ceil_div<int64_t>(n, static_cast<int64_t>(pool.size) * 4);
   pool.n = n;

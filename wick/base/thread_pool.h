@@ -11,7 +11,8 @@ namespace wick {
 
 class ThreadPool {
  public:
-  // A team of `threads` including the calling thread (threads - 1 are started). threads >= 1, else Error(kInvalidArgument).
+  // A team of `threads` including the calling thread (threads - 1 are started). 1 to 4096, else Error(kInvalidArgument);
+  // Error(kOutOfMemory) when the system refuses so many.
   // Workers inherit the caller's affinity and floating-point mode at construction time; they block all signals.
   explicit ThreadPool(int threads);
   ~ThreadPool();
@@ -23,6 +24,7 @@ class ThreadPool {
   // Calls body(begin, end, worker) for disjoint ranges that cover [0, n); `worker` in [0, size()) is unique among concurrent calls.
   // Ranges hold at least `grain` indices but the last (grain >= 1). Ranges are claimed dynamically, so nothing may depend on which
   // worker gets which. Runs inline when n <= grain, when size() is 1, or when called from inside a body.
+  // n is at most 2^48, else Error(kInvalidArgument).
   // No allocation. When a body throws, remaining ranges are skipped and the first exception is rethrown here after all workers have left.
   // One caller at a time: a second concurrent caller gets Error(kInvalidArgument).
   // Idle workers spin for at most 20 µs and then sleep; so does the caller while it waits.

@@ -1,6 +1,7 @@
 #include "wick/tensor/context.h"
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <vector>
 
@@ -10,46 +11,60 @@
 
 namespace wick {
 
-// A stack of blocks. `used` counts through all of them as if they were one, so a mark is one number.
+// A stack of blocks. Positions count through all of them as if they were one, so a mark is one number. What does not fit in the rest of
+// a block goes into the next one.
 struct Context::Scratch {
   struct Block {
     std::shared_ptr<Storage> storage;
-    int64_t begin;  // of the stack position where the block starts
+    int64_t begin;  // position where the block starts
+    int64_t end() const { return begin + static_cast<int64_t>(storage->bytes()); }
   };
+  static constexpr int64_t kAlignment = 64;
   static constexpr int64_t kFirstBlock = int64_t{1} << 20;
+  static constexpr int64_t kLargest = int64_t{1} << 56;  // above any address space; sums with it do not wrap
 
   explicit Scratch(const Device& on) : device(on) {}
 
   void* take(int64_t bytes) {
-    bytes = round_up<int64_t>(bytes, 64);
-    if (blocks.empty() || used + bytes > end()) grow(bytes);
-    Block& block = blocks.back();
-    void* data = block.storage->data() + (used - block.begin);
-    used += bytes;
-    return data;
+    if (bytes > kLargest) fail(ErrorCode::kOutOfMemory, "scratch: cannot allocate ", bytes, " bytes on device ", device.name());
+    bytes = round_up(bytes, kAlignment);
+    size_t at = current;
+    while (at < blocks.size() && std::max(used, blocks[at].begin) + bytes > blocks[at].end()) ++at;
+    if (at == blocks.size()) grow(bytes);
+    current = at;
+    const int64_t position = std::max(used, blocks[at].begin);
+    used = position + bytes;
+    return blocks[at].storage->data() + (position - blocks[at].begin);
   }
 
-  int64_t end() const { return blocks.back().begin + static_cast<int64_t>(blocks.back().storage->bytes()); }
-
+  // As much again as there is: few blocks, whatever the sizes.
   void grow(int64_t bytes) {
-    const int64_t size = std::max({bytes, kFirstBlock, blocks.empty() ? int64_t{0} : end()});
-    if (!blocks.empty()) used = end();
-    blocks.push_back({Storage::allocate(device, static_cast<uint64_t>(size)), used});
+    const int64_t end = blocks.empty() ? 0 : blocks.back().end();
+    const int64_t size = std::max({bytes, kFirstBlock, end});
+    blocks.push_back({Storage::allocate(device, static_cast<uint64_t>(size)), end});
   }
 
-  // When the outermost scope ends, several blocks become one that holds them all: the next round finds everything in one place.
-  void reset(int64_t mark) {
+  void reset(int64_t mark) noexcept {
     used = mark;
-    if (mark == 0 && blocks.size() > 1) {
-      const int64_t total = end();
-      blocks.clear();
+    while (current > 0 && blocks[current].begin >= mark) --current;
+    if (mark == 0 && blocks.size() > 1) join_blocks();
+  }
+
+  // One block as long as all of them: the next round finds everything in one place, since no position in it is higher than it was.
+  void join_blocks() noexcept {
+    const int64_t total = blocks.back().end();
+    blocks.clear();
+    current = 0;
+    try {
       blocks.push_back({Storage::allocate(device, static_cast<uint64_t>(total)), 0});
+    } catch (const std::exception&) {
+      // There is no room for both at once: the next round begins with small blocks again.
     }
-    while (blocks.size() > 1 && blocks.back().begin >= mark) blocks.pop_back();
   }
 
   Device device;
   std::vector<Block> blocks;
+  size_t current = 0;  // the block that holds position `used`
   int64_t used = 0;
 };
 

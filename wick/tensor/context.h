@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "wick/base/checked.h"
 #include "wick/base/machine.h"
 #include "wick/base/thread_pool.h"
 #include "wick/tensor/device.h"
@@ -29,9 +30,13 @@ class Context {
   ThreadPool& pool() { return pool_; }
 
   // Scratch that lives until the enclosing ScratchScope ends; 64-byte aligned, uninitialised. Grows by whole blocks on first use and
-  // is kept, so a step that has run once at its largest size allocates nothing. Error(kOutOfMemory).
+  // is kept, so a step that has run once at its largest size allocates nothing. Error(kInvalidArgument) when count is negative or its
+  // size does not fit, Error(kOutOfMemory).
   template <class T>
-  std::span<T> scratch(int64_t count) { return {static_cast<T*>(scratch_bytes(count * static_cast<int64_t>(sizeof(T)))), static_cast<size_t>(count)}; }
+  std::span<T> scratch(int64_t count) {
+    const int64_t bytes = mul_or_fail(count, static_cast<int64_t>(sizeof(T)), "scratch: bytes");
+    return {static_cast<T*>(scratch_bytes(bytes)), static_cast<size_t>(count)};
+  }
 
  private:
   friend class ScratchScope;

@@ -1,12 +1,16 @@
 #include "wick/tensor/device.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <cstdlib>
 #include <list>
 #include <mutex>
 
+#include "wick/base/cgroup.h"
 #include "wick/base/checked.h"
 #include "wick/base/error.h"
 
@@ -16,13 +20,35 @@ namespace {
 constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kHugePage = uint64_t{2} << 20;
 
+constexpr uint64_t kLargest = uint64_t{1} << 56;           // above any address space; sums with it do not wrap
+constexpr uint64_t kCheckedBytes = uint64_t{64} << 20;     // below this, looking the limit up would cost more than it prevents
+
+// Whether the memory could be touched. The kernel refuses what exceeds the machine, but hands out more than the control group allows and
+// ends the process when it is used.
+bool fits(uint64_t bytes) {
+  if (bytes < kCheckedBytes) return true;
+  const auto group = cgroup_memory("");
+  return bytes <= kLargest && (!group || bytes <= group->limit);
+}
+
+// A mapping that begins on a huge page: older kernels only align to small ones, so the ends of a longer one are given back.
+void* map_aligned(uint64_t bytes) {
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const uint64_t length = round_up(bytes, page);
+  void* mapped = mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  std::byte* const begin = static_cast<std::byte*>(mapped);
+  const uint64_t head = round_up(reinterpret_cast<uintptr_t>(begin), kHugePage) - reinterpret_cast<uintptr_t>(begin);
+  if (head > 0) munmap(begin, head);
+  if (head < kHugePage) munmap(begin + head + length, kHugePage - head);
+  return begin + head;
+}
+
 // Large blocks are mappings of their own: untouched pages cost nothing, and huge pages gave 3 to 5 % on plain reads.
 void* allocate_cpu(int, uint64_t bytes) {
-  if (bytes > SIZE_MAX - kHugePage) return nullptr;
   if (bytes < kHugePage) return std::aligned_alloc(kAlignment, round_up(std::max<uint64_t>(bytes, 1), kAlignment));
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) return nullptr;
-  madvise(data, bytes, MADV_HUGEPAGE);
+  void* data = fits(bytes) ? map_aligned(bytes) : nullptr;
+  if (data) madvise(data, bytes, MADV_HUGEPAGE);
   return data;
 }
 
@@ -73,8 +99,9 @@ Device Device::parse(std::string_view name) {
 
 void Device::register_backend(const DeviceBackend& backend) {
   require(backend.name && backend.allocate && backend.release, "register_backend: a name, an allocator and a release function are needed");
-  const std::lock_guard lock(registry().mutex);
   const std::string_view name = backend.name;
+  require(!name.empty() && name.find(':') == std::string_view::npos, "register_backend: '", name, "' is not a name");
+  const std::lock_guard lock(registry().mutex);
   bool taken = name == kCpu.name;
   for (const DeviceBackend& other : registry().backends) taken = taken || name == other.name;
   require(!taken, "register_backend: '", name, "' is registered already");

@@ -10,7 +10,7 @@ namespace wick {
 
 // How a backend gets and gives back memory. Registered once, never unregistered.
 struct DeviceBackend {
-  const char* name;                                 // "cpu", "cuda"
+  const char* name;                                 // "cpu", "cuda": no colon; kept, not copied
   void* (*allocate)(int index, uint64_t bytes);     // 64-byte aligned, nullptr when there is none left
   void (*release)(int index, void* data, uint64_t bytes);
   bool host_accessible;                             // the CPU may read and write it directly
@@ -21,7 +21,7 @@ class Device {
   static Device cpu();
   // "cpu", "cuda", "cuda:1". Throws Error(kUnsupported) naming the devices there are for one that this build or machine lacks.
   static Device parse(std::string_view name);
-  static void register_backend(const DeviceBackend& backend);  // by name; a second registration of a name is Error(kInvalidArgument)
+  static void register_backend(const DeviceBackend& backend);  // by name; Error(kInvalidArgument) when it is taken
 
   const DeviceBackend& backend() const { return *backend_; }
   int index() const { return index_; }

@@ -1,7 +1,9 @@
 #include "wick/tensor/tensor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <sstream>
 
 #include "wick/base/checked.h"
@@ -33,10 +35,9 @@ uint64_t contiguous_bytes(const Shape& shape, DType dtype) {
   return dtype_bytes(dtype, static_cast<uint64_t>(elements));
 }
 
-// Calls visit(element offset) for every element of a strided view in row-major order.
+// Calls visit(element offset) for the first `count` elements of a strided view in row-major order.
 template <class Visit>
-void for_each_element(const Shape& shape, const Dims& strides, Visit&& visit) {
-  const int64_t count = element_count(shape);
+void for_each_element(const Shape& shape, const Dims& strides, int64_t count, Visit&& visit) {
   Dims index = shape;
   for (int i = 0; i < index.rank(); ++i) index[i] = 0;
   int64_t offset = 0;
@@ -70,6 +71,15 @@ double load_as_double(DType dtype, const std::byte* p) {
   }
 }
 
+template <class Integer>
+Integer saturated(double value) {
+  constexpr double kEnd = 2.0 * static_cast<double>(std::numeric_limits<Integer>::max() / 2 + 1);  // the power of two above the largest
+  if (std::isnan(value)) return 0;
+  if (value >= kEnd) return std::numeric_limits<Integer>::max();
+  if (value <= static_cast<double>(std::numeric_limits<Integer>::min())) return std::numeric_limits<Integer>::min();
+  return static_cast<Integer>(value);
+}
+
 void store_from_double(DType dtype, double value, std::byte* p) {
   const auto write = [p](auto stored) { std::memcpy(p, &stored, sizeof stored); };
   switch (dtype) {
@@ -77,6 +87,11 @@ void store_from_double(DType dtype, double value, std::byte* p) {
     case DType::kF16: return write(f32_to_f16(static_cast<float>(value)));
     case DType::kBF16: return write(f32_to_bf16(static_cast<float>(value)));
     case DType::kF64: return write(value);
+    case DType::kI8: return write(saturated<int8_t>(value));
+    case DType::kI16: return write(saturated<int16_t>(value));
+    case DType::kI32: return write(saturated<int32_t>(value));
+    case DType::kI64: return write(saturated<int64_t>(value));
+    case DType::kU8: return write(saturated<uint8_t>(value));
     default: fail(ErrorCode::kUnsupported, "tensor: conversion to ", dtype_name(dtype), " is not supported");
   }
 }
@@ -100,11 +115,13 @@ std::ostream& operator<<(std::ostream& out, const Dims& dims) {
 
 int64_t element_count(const Shape& shape) {
   int64_t count = 1;
+  bool empty = false;
   for (const int64_t size : shape) {
     require(size >= 0, "tensor: shape ", shape, " has a negative size");
-    count = mul_or_fail(count, size, "tensor: number of elements");
+    empty = empty || size == 0;
+    count = mul_or_fail(count, std::max<int64_t>(1, size), "tensor: number of elements");
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 std::shared_ptr<Storage> Storage::allocate(const Device& device, uint64_t bytes) {
@@ -159,6 +176,11 @@ Tensor Tensor::from_values(std::span<const float> values, const Shape& shape, DT
   return tensor;
 }
 
+const Device& Tensor::device() const {
+  require(defined(), "tensor: an undefined tensor has no device");
+  return storage_->device();
+}
+
 int64_t Tensor::dim(int i) const {
   const int index = i < 0 ? i + rank() : i;
   require(index >= 0 && index < rank(), "tensor: dimension ", i, " of a tensor of rank ", rank());
@@ -183,9 +205,9 @@ Tensor Tensor::slice(int dim, int64_t begin, int64_t end) const {
   const int64_t block = traits(dtype_).block;
   require(block == 1 || index < rank() - 1, "slice: the rows of a ", dtype_name(dtype_), " tensor cannot be cut");
   Tensor view = *this;
-  if (begin < end) view.offset_ += dtype_bytes(dtype_, static_cast<uint64_t>(begin * strides_[index]));
   view.shape_[index] = end - begin;
   view.elements_ = element_count(view.shape_);
+  if (view.elements_ > 0) view.offset_ += dtype_bytes(dtype_, static_cast<uint64_t>(begin * strides_[index]));
   return view;
 }
 
@@ -201,6 +223,7 @@ Tensor Tensor::transpose(int a, int b) const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
+  require(defined(), "reshape: the tensor is undefined");
   require(is_contiguous(), "reshape: the tensor of shape ", shape_, " is not contiguous");
   require(element_count(shape) == elements_, "reshape: ", shape_, " has ", elements_, " elements, ", shape, " has ",
           element_count(shape));
@@ -222,7 +245,7 @@ Tensor Tensor::contiguous() const {
     Dims strides = strides_;
     blocks[rank() - 1] /= block;
     for (int i = 0; i + 1 < rank(); ++i) strides[i] /= block;
-    for_each_element(blocks, strides, [&](int64_t at) {
+    for_each_element(blocks, strides, elements_ / block, [&](int64_t at) {
       std::memcpy(out, raw() + at * traits(dtype_).bytes, static_cast<size_t>(traits(dtype_).bytes));
       out += traits(dtype_).bytes;
     });
@@ -230,7 +253,7 @@ Tensor Tensor::contiguous() const {
   }
   const size_t size = static_cast<size_t>(traits(dtype_).bytes);
   std::byte* out = copy.raw();
-  for_each_element(shape_, strides_, [&](int64_t at) {
+  for_each_element(shape_, strides_, elements_, [&](int64_t at) {
     std::memcpy(out, raw() + at * static_cast<int64_t>(size), size);
     out += size;
   });
@@ -246,7 +269,7 @@ Tensor Tensor::to(DType dtype) const {
   Tensor copy = empty(shape_, dtype, device());
   const int64_t size = traits(dtype).bytes;
   std::byte* out = copy.raw();
-  for_each_element(shape_, strides_, [&](int64_t at) {
+  for_each_element(shape_, strides_, elements_, [&](int64_t at) {
     store_from_double(dtype, load_as_double(dtype_, raw() + at * traits(dtype_).bytes), out);
     out += size;
   });
@@ -260,12 +283,22 @@ std::string Tensor::to_string(int64_t max_elements) const {
   text << dtype_name(dtype_) << " " << shape_;
   if (is_quantised(dtype_) || !device().backend().host_accessible) return text.str();
   text << " {";
-  int64_t shown = 0;
-  for_each_element(shape_, strides_, [&](int64_t at) {
-    if (shown < max_elements) text << (shown ? ", " : "") << load_as_double(dtype_, raw() + at * traits(dtype_).bytes);
-    ++shown;
+  const int64_t shown = std::clamp<int64_t>(max_elements, 0, elements_);
+  for_each_element(shape_, strides_, shown, [&, first = true](int64_t at) mutable {
+    const std::byte* element = raw() + at * traits(dtype_).bytes;
+    text << (first ? "" : ", ");
+    first = false;
+    if (dtype_ == DType::kI64) {
+      int64_t value;
+      std::memcpy(&value, element, sizeof value);
+      text << value;
+    } else if (traits(dtype_).floating) {
+      text << load_as_double(dtype_, element);
+    } else {
+      text << static_cast<int64_t>(load_as_double(dtype_, element));
+    }
   });
-  if (shown > max_elements) text << ", …";
+  if (shown < elements_) text << (shown > 0 ? ", …" : "…");
   text << "}";
   return text.str();
 }

@@ -40,7 +40,7 @@ class Dims {
 std::ostream& operator<<(std::ostream& out, const Dims& dims);
 
 using Shape = Dims;
-int64_t element_count(const Shape& shape);  // product; Error(kInvalidArgument) when negative or it does not fit
+int64_t element_count(const Shape& shape);  // product; Error(kInvalidArgument) for a negative size, or when the product of those above 0 does not fit
 
 // Memory on one device, freed with the last tensor that refers to it. 64-byte aligned.
 class Storage {
@@ -75,9 +75,9 @@ class Tensor {
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }
-  const Device& device() const { return storage_->device(); }
+  const Device& device() const;  // Error(kInvalidArgument) when not defined()
   const Shape& shape() const { return shape_; }
-  const Dims& strides() const { return strides_; }  // in elements; quantised tensors are always contiguous
+  const Dims& strides() const { return strides_; }  // in elements; rows of quantised tensors are always contiguous
   int rank() const { return shape_.rank(); }
   int64_t dim(int i) const;    // negative i counts from the end; Error(kInvalidArgument) when out of range
   int64_t elements() const { return elements_; }
@@ -94,7 +94,8 @@ class Tensor {
   Tensor transpose(int a, int b) const;
   Tensor reshape(const Shape& shape) const;  // needs is_contiguous()
 
-  // Contiguous copies (the second converts between plain types through f32 or f64).
+  // Contiguous copies. The second converts between plain types through f64 (f16 and bf16 through f32 then): floats round to nearest
+  // even, integers towards zero and stop at the ends of their range, where NaN becomes 0. Error(kUnsupported) when either type is quantised, or the memory is out of the CPU's reach.
   Tensor contiguous() const;  // *this when it already is
   Tensor to(DType dtype) const;
   std::string to_string(int64_t max_elements = 64) const;
