@@ -117,6 +117,7 @@ TEST_F(Reference, DefaultModeStaysWithinBounds) {
     expect_greedy(prompt, greedy(fast, prompt.prompt_ids, 48), 0.3);
   }
   RecordProperty("positions", static_cast<int>(positions));
+  RecordProperty("same_top1", static_cast<int>(agree));
   RecordProperty("mean_kl_1e6", static_cast<int>(sum / static_cast<double>(positions) * 1e6));
   EXPECT_LE(sum / static_cast<double>(positions), 0.0040);
   EXPECT_GE(static_cast<double>(agree) / static_cast<double>(positions), 0.98);

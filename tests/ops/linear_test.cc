@@ -134,6 +134,47 @@ TEST(Linear, RoundingOfActivationsStaysWithinBounds) {
   }
 }
 
+// Two runs of 8 bits: the error falls by 254 squared, whatever else the dispatch does.
+TEST(Linear, PreciseSegmentsMultiplyWhatTheRoundingLeftOver) {
+  const int64_t n = 40, k = 320;
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+      PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 9));
+      weight.segments[0].precise = true;
+      const int64_t t = 45;
+      std::vector<float> x = normals(t * k, 23);
+      x[7] = 300.0f;  // what costs a block its other values
+      const std::vector<float> all = run(ctx, weight, x, t);
+      LinearArgs args;
+      std::vector<float> twin(all.size());
+      args.x = x.data();
+      args.ldx = k;
+      args.rows = t;
+      args.weight = &weight;
+      args.y = twin.data();
+      args.ldy = n;
+      ref::linear(ctx, args);
+      EXPECT_LE(normalised_error(all, twin), 1e-12) << dtype_name(type) << " " << isa_name(isa);
+      std::vector<float> row(static_cast<size_t>(k)), exact(all.size());
+      for (int64_t i = 0; i < t * n; ++i) {
+        cpu::unpack_row(weight, i % n, row.data());
+        double sum = 0;
+        for (int64_t j = 0; j < k; ++j) sum += static_cast<double>(x[static_cast<size_t>(i / n * k + j)]) * row[static_cast<size_t>(j)];
+        exact[static_cast<size_t>(i)] = static_cast<float>(sum);
+      }
+      EXPECT_LE(normalised_error(all, exact), 1e-8) << dtype_name(type) << " " << isa_name(isa);
+      for (int64_t i = 0; i < t; ++i) {
+        std::vector<float> one(x.begin() + i * k, x.begin() + (i + 1) * k);
+        const std::vector<float> y = run(ctx, weight, one, 1);
+        ASSERT_EQ(0, std::memcmp(y.data(), all.data() + i * n, y.size() * sizeof(float))) << dtype_name(type) << " " << isa_name(isa) << " row " << i;
+      }
+      x[0] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_TRUE(std::isnan(run(ctx, weight, x, t)[0]));
+    }
+  }
+}
+
 TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t t = 64, n = 100, k = 320;
   std::vector<float> x = normals(t * k, 21);
@@ -197,6 +238,11 @@ TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
     const Tensor bias_tensor = Tensor::from_memory(bias.data(), {joined.rows}, DType::kF32);
     ops::linear(ctx, Tensor::from_memory(x.data(), {t, k}, DType::kF32), joined, Tensor::from_memory(y.data(), {t, joined.rows}, DType::kF32),
                 {.bias = &bias_tensor, .accumulate = true});
+    std::vector<float> z(y.size(), 2.0f);
+    for (WeightSegment& segment : joined.segments) segment.precise = true;
+    ops::linear(ctx, Tensor::from_memory(x.data(), {t, k}, DType::kF32), joined, Tensor::from_memory(z.data(), {t, joined.rows}, DType::kF32),
+                {.bias = &bias_tensor, .accumulate = true});
+    for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], z[i], 1.0f) << i;
     int64_t column = 0;
     for (const Tensor& part : parts) {
       const PackedWeight alone = ops::pack_weight(ctx, part);

@@ -22,7 +22,8 @@ struct LinearArgs {
 // y[t, n] = sum over k of round(x[t, k]) * w[n, k]  (+ bias[n]) (+ y[t, n]).
 //
 // x is rounded once, by the segment's type: not at all for f32 and f16 weights, to bf16 for bf16, to 8-bit blocks of 32 with one f32
-// scale (largest magnitude / 127, nearest even) for quantised types. A block with a NaN or an infinity gives NaN.
+// scale (largest magnitude / 127, nearest even) for quantised types. A block with a NaN or an infinity gives NaN. A segment marked
+// precise multiplies what that rounding left over as well, rounded the same way: two runs of 8 bits, about 15 together.
 // Sums in f32: one chain per output in ascending k, the same for any T, so a row's result does not depend on the rows beside it, on the
 // number of threads or on how the work was split.
 namespace ref {

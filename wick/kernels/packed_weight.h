@@ -19,6 +19,7 @@ struct WeightSegment {
   DType type = DType::kF32;
   int64_t rows = 0;
   int64_t k = 0;
+  bool precise = false;               // activations in two parts, see linear.h
   int64_t panel_bytes = 0;            // of one panel of kPanelRows rows
   std::shared_ptr<Storage> storage;   // panels, the last padded with zero rows
 };
@@ -34,6 +35,8 @@ struct WeightSource {
   DType type = DType::kF32;
   int64_t rows = 0;
   int64_t k = 0;
+  // A quantised weight whose activations deserve twice the bits (and its products twice the time): linear.h says how.
+  bool precise = false;
   // Fills `out` with whole rows from `row` on, as stored. Called from several threads at once; may throw.
   std::function<void(int64_t row, std::span<std::byte> out)> read_rows;
 };

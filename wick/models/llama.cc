@@ -47,12 +47,12 @@ class Llama final : public LanguageModel {
     ModelDims& dims = config_.dims;
     WeightLoader weights(ctx, file, options);
     dims.vocab = weights.rows("token_embd.weight", dims.d_model);
-    embedding_ = weights.linear({{"token_embd", dims.vocab}}, dims.d_model);
+    embedding_ = weights.linear({{"token_embd", dims.vocab, true}}, dims.d_model);
     const uint64_t table_bytes = weights.bytes_loaded();
     for (int64_t i = 0; i < dims.layers; ++i) layers_.push_back(load_layer(weights, "blk." + std::to_string(i) + "."));
     final_norm_ = weights.vector("output_norm.weight", dims.d_model);
     const bool tied = !weights.contains("output.weight");
-    head_ = tied ? nn::Linear(embedding_.weight()) : weights.linear({{"output", dims.vocab}}, dims.d_model);
+    head_ = tied ? nn::Linear(embedding_.weight()) : weights.linear({{"output", dims.vocab, true}}, dims.d_model);
     if (weights.contains("rope_freqs.weight")) {
       config_.rope.frequency_factors = weights.vector("rope_freqs.weight", config_.rope.rotary_dim / 2);
     }
@@ -101,7 +101,9 @@ class Llama final : public LanguageModel {
     const int64_t kv = dims.kv_heads * dims.head_dim;
     Layer layer;
     layer.attention_norm = weights.vector(prefix + "attn_norm.weight", dims.d_model);
-    layer.qkv = weights.linear({{prefix + "attn_q", q}, {prefix + "attn_k", kv}, {prefix + "attn_v", kv}}, dims.d_model);
+    // Of all matmuls the values forgive 8-bit activations least: in SmolLM2 they are 3 % of a layer's products and a third of what the
+    // rounding costs (mean KL 0.0010 of 0.0031). The output head is next, with 0.0006.
+    layer.qkv = weights.linear({{prefix + "attn_q", q}, {prefix + "attn_k", kv}, {prefix + "attn_v", kv, /*precise=*/true}}, dims.d_model);
     layer.output = weights.linear({{prefix + "attn_output", dims.d_model}}, q);
     layer.mlp_norm = weights.vector(prefix + "ffn_norm.weight", dims.d_model);
     layer.gate_up = weights.linear({{prefix + "ffn_gate", dims.d_ff}, {prefix + "ffn_up", dims.d_ff}}, dims.d_model);

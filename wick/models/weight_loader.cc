@@ -68,6 +68,7 @@ nn::Linear WeightLoader::linear(const std::vector<Part>& parts, int64_t inputs) 
   int64_t outputs = 0;
   for (const Part& part : parts) {
     sources.push_back(source(expect(part.name + ".weight", {part.outputs, inputs})));
+    sources.back().precise = part.precise;
     outputs += part.outputs;
   }
   nn::Linear linear(ctx_, sources, biases(parts, outputs), options_.exact);

@@ -18,6 +18,7 @@ class WeightLoader {
   struct Part {
     std::string name;  // without ".weight"
     int64_t outputs;
+    bool precise = false;  // see WeightSource
   };
   // The parts side by side as one Linear of `inputs` inputs; each may have a "NAME.bias".
   nn::Linear linear(const std::vector<Part>& parts, int64_t inputs);

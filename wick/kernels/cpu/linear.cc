@@ -9,29 +9,30 @@ namespace wick::cpu {
 namespace {
 
 bool uses_blocks(const WeightSegment& segment) { return is_quantised(segment.type); }
+bool uses_remainder(const WeightSegment& segment) { return segment.precise && uses_blocks(segment); }
 bool uses_bf16(const WeightSegment& segment) { return segment.type == DType::kBF16; }
 
-// Rounds x in every form that some segment needs.
-Activations round_activations(Context& ctx, const LinearArgs& args) {
-  const PackedWeight& weight = *args.weight;
-  const int64_t k = weight.k;
-  const int64_t rows = args.rows;
-  Activations x;
-  x.rows = rows;
-  x.k = k;
-  x.f32 = args.x;
-  x.ld_f32 = args.ldx;
+ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
+  const int64_t count = rows * (k / kQuantBlock);
   ActivationBuffers out;
-  const bool blocks = std::any_of(weight.segments.begin(), weight.segments.end(), uses_blocks);
-  const bool bf16 = std::any_of(weight.segments.begin(), weight.segments.end(), uses_bf16);
-  if (blocks) {
-    const int64_t count = rows * (k / kQuantBlock);
-    out.q = ctx.scratch<int8_t>(rows * k).data();
-    out.scale = ctx.scratch<float>(count).data();
-    out.scaled_sum = ctx.scratch<float>(count).data();
-    out.minus_8_sum = ctx.scratch<int32_t>(count).data();
-    out.minus_128_sum = ctx.scratch<int32_t>(count).data();
-  }
+  out.q = ctx.scratch<int8_t>(rows * k).data();
+  out.scale = ctx.scratch<float>(count).data();
+  out.scaled_sum = ctx.scratch<float>(count).data();
+  out.minus_8_sum = ctx.scratch<int32_t>(count).data();
+  out.minus_128_sum = ctx.scratch<int32_t>(count).data();
+  return out;
+}
+
+// Rounds x in every form that some segment needs.
+Activations round_input(Context& ctx, const LinearArgs& args) {
+  const auto& segments = args.weight->segments;
+  const int64_t rows = args.rows;
+  const int64_t k = args.weight->k;
+  const bool blocks = std::any_of(segments.begin(), segments.end(), uses_blocks);
+  const bool precise = std::any_of(segments.begin(), segments.end(), uses_remainder);
+  const bool bf16 = std::any_of(segments.begin(), segments.end(), uses_bf16);
+  ActivationBuffers out;
+  if (blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
   if (bf16) {
     out.ld_bf16 = round_up<int64_t>(k, 2);
     out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
@@ -39,10 +40,15 @@ Activations round_activations(Context& ctx, const LinearArgs& args) {
   if (blocks || bf16) {
     const int64_t grain = std::max<int64_t>(1, 16384 / k);  // a few µs of work: less is not worth waking a thread for
     ctx.pool().parallel_for(rows, grain, [&](int64_t begin, int64_t end, int) {
-      if (blocks) quantise_rows(ctx.isa(), args.x, args.ldx, k, begin, end, out);
+      if (blocks) quantise_rows(ctx.isa(), args.x, args.ldx, k, begin, end, out, precise ? rows : 0);
       if (bf16) round_rows_bf16(ctx.isa(), args.x, args.ldx, k, begin, end, out);
     });
   }
+  Activations x;
+  x.rows = rows;
+  x.k = k;
+  x.f32 = args.x;
+  x.ld_f32 = args.ldx;
   x.bf16 = out.bf16;
   x.ld_bf16 = out.ld_bf16;
   x.q = out.q;
@@ -63,7 +69,7 @@ PanelKernel float_kernel(Isa isa) {
 }
 
 // Runs panels [begin, end), counted through all segments.
-void run_panels(const LinearArgs& args, const Activations& x, Isa isa, int64_t begin, int64_t end, std::byte* scratch) {
+void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64_t begin, int64_t end, std::byte* scratch) {
   int64_t first_panel = 0;
   int64_t column = 0;
   for (const WeightSegment& segment : args.weight->segments) {
@@ -73,8 +79,10 @@ void run_panels(const LinearArgs& args, const Activations& x, Isa isa, int64_t b
     job.panel_end = std::min(panels, end - first_panel);
     if (job.panel_begin < job.panel_end) {
       job.segment = &segment;
+      Activations x = input;
+      if (uses_remainder(segment)) x.rows = 2 * args.rows;
       job.x = &x;
-      job.out = {args.y + column, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
+      job.out = {args.y + column, args.rows, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
       job.scratch = scratch;
       panel_kernel(segment.type, isa)(job);
     }
@@ -105,7 +113,7 @@ int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuant
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
   const ScratchScope scope(ctx);
-  const Activations x = round_activations(ctx, args);
+  const Activations x = round_input(ctx, args);
   int64_t panels = 0;
   int64_t bytes = 0;
   for (const WeightSegment& segment : args.weight->segments) {

@@ -127,6 +127,7 @@ void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& w
   segment.type = expand ? DType::kF32 : source.type;
   segment.rows = source.rows;
   segment.k = source.k;
+  segment.precise = source.precise;
   segment.panel_bytes = panel_bytes(segment.type, source.k);
   const int64_t panels = ceil_div(source.rows, kPanelRows);
   segment.storage = Storage::allocate(ctx.device(), static_cast<uint64_t>(mul_or_fail(panels, segment.panel_bytes, "linear: weight size")));

@@ -8,17 +8,29 @@
 
 namespace wick::cpu {
 
-// Stores sums[0..16) as row `row` of the outputs of panel `panel`.
-inline void store_panel(const PanelJob& job, int64_t row, int64_t panel, const float* sums) {
+// Row `row` of the outputs of `panel`: 16 sums are added to what is there, to a bias, or put down.
+struct PanelRow {
+  float* y;
+  int64_t columns;  // of the 16 that exist
+  const float* bias;
+  bool accumulate;
+};
+
+inline PanelRow output_row(const PanelJob& job, int64_t row, int64_t panel) {
   const int64_t column = panel * kPanelRows;
   const int64_t columns = std::min(kPanelRows, job.segment->rows - column);
-  float* y = job.out.y + row * job.out.ldy + column;
-  const float* bias = job.out.bias ? job.out.bias + column : nullptr;
-  for (int64_t i = 0; i < columns; ++i) {
+  const bool remainder = row >= job.out.rows;
+  float* y = job.out.y + (remainder ? row - job.out.rows : row) * job.out.ldy + column;
+  return {y, columns, job.out.bias && !remainder ? job.out.bias + column : nullptr, job.out.accumulate || remainder};
+}
+
+inline void store_panel(const PanelJob& job, int64_t row, int64_t panel, const float* sums) {
+  const PanelRow out = output_row(job, row, panel);
+  for (int64_t i = 0; i < out.columns; ++i) {
     float value = sums[i];
-    if (bias) value += bias[i];
-    if (job.out.accumulate) value += y[i];
-    y[i] = value;
+    if (out.bias) value += out.bias[i];
+    if (out.accumulate) value += out.y[i];
+    out.y[i] = value;
   }
 }
 

@@ -23,9 +23,10 @@ namespace wick::cpu {
 inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kQuantBlock = 32;
 
-// Activations rounded for a matmul. Only the members that the segment's type needs are set.
+// Activations rounded for a matmul. Only the members that the segment's type needs are set. For precise segments, rows [T, 2 T) in
+// blocks hold what the rounding of rows [0, T) left over.
 struct Activations {
-  int64_t rows = 0;
+  int64_t rows = 0;  // to multiply: T, or 2 T
   int64_t k = 0;
   const float* f32 = nullptr;  // [rows, k], rows ld_f32 apart
   int64_t ld_f32 = 0;
@@ -39,9 +40,11 @@ struct Activations {
   const int32_t* minus_128_sum = nullptr;
 };
 
-// Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel.
+// Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel. Rows from `rows` on, those of remainders, are
+// added to row - rows, which every kernel has stored before.
 struct PanelOutput {
   float* y = nullptr;
+  int64_t rows = 0;  // T
   int64_t ldy = 0;
   const float* bias = nullptr;
   bool accumulate = false;
@@ -83,7 +86,8 @@ struct ActivationBuffers {
 };
 
 // Round rows [begin, end) of x.  rounding.cc
-void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
+// Unless it is 0, what the rounding of row t left over goes to row t + remainder, rounded to blocks of its own.
+void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out, int64_t remainder);
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
 
 }  // namespace wick::cpu

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "wick/kernels/cpu/panel_output.h"
 #include "wick/kernels/cpu/panels.h"
 
 #define WICK_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
@@ -48,13 +49,11 @@ WICK_VNNI_INLINE __m512i broadcast_word(const int8_t* p) {
 }
 
 WICK_VNNI_INLINE void store(const PanelJob& job, int64_t row, int64_t panel, __m512 sums) {
-  const int64_t column = panel * kPanelRows;
-  const int64_t columns = std::min(kPanelRows, job.segment->rows - column);
-  const __mmask16 mask = static_cast<__mmask16>((1u << columns) - 1u);
-  float* y = job.out.y + row * job.out.ldy + column;
-  if (job.out.bias) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, job.out.bias + column));
-  if (job.out.accumulate) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, y));
-  _mm512_mask_storeu_ps(y, mask, sums);
+  const PanelRow out = output_row(job, row, panel);
+  const __mmask16 mask = static_cast<__mmask16>((1u << out.columns) - 1u);
+  if (out.bias) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.bias));
+  if (out.accumulate) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.y));
+  _mm512_mask_storeu_ps(out.y, mask, sums);
 }
 
 // R rows times one panel, unpacking on the way.

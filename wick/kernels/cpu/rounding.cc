@@ -43,16 +43,36 @@ HWY_INLINE int32_t quantise_block(const float* x, int8_t* q, float* scale) {
   return hn::GetLane(hn::SumOfLanes(di, sum));
 }
 
-void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, int8_t* q, float* scale, float* scaled_sum, int32_t* minus_8,
-              int32_t* minus_128) {
+// Block `at` of `out`, counted through all rows.
+HWY_INLINE void put_block(const float* x, int64_t at, const ActivationBuffers& out) {
+  const int32_t sum = quantise_block(x, out.q + at * kQuantBlock, out.scale + at);
+  out.scaled_sum[at] = out.scale[at] * static_cast<float>(sum);
+  out.minus_8_sum[at] = -8 * sum;
+  out.minus_128_sum[at] = -128 * sum;
+}
+
+// rest = x - q * scale, rounded once.
+HWY_INLINE void subtract_block(const float* x, const int8_t* q, float scale, float* rest) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<int8_t, D> d8;
+  for (int64_t i = 0; i < kQuantBlock; i += kLanes) {
+    const auto rounded = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, q + i)));
+    hn::StoreU(hn::NegMulAdd(rounded, hn::Set(d, scale), hn::LoadU(d, x + i)), d, rest + i);
+  }
+}
+
+void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out, int64_t remainder) {
   const int64_t blocks = k / kQuantBlock;
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t at = row * blocks + b;
-      const int32_t sum = quantise_block(x + row * ldx + b * kQuantBlock, q + row * k + b * kQuantBlock, scale + at);
-      scaled_sum[at] = scale[at] * static_cast<float>(sum);
-      minus_8[at] = -8 * sum;
-      minus_128[at] = -128 * sum;
+      const float* block = x + row * ldx + b * kQuantBlock;
+      put_block(block, at, out);
+      if (remainder == 0) continue;
+      float rest[kQuantBlock];
+      subtract_block(block, out.q + at * kQuantBlock, out.scale[at], rest);
+      put_block(rest, at + remainder * blocks, out);
     }
   }
 }
@@ -83,8 +103,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace wick::cpu {
 
-void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
-  WICK_DISPATCH(isa, quantise)(x, ldx, k, begin, end, out.q, out.scale, out.scaled_sum, out.minus_8_sum, out.minus_128_sum);
+void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out, int64_t remainder) {
+  WICK_DISPATCH(isa, quantise)(x, ldx, k, begin, end, out, remainder);
 }
 
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {

@@ -9,13 +9,9 @@
 namespace wick::ref {
 namespace {
 
-// x as the segment's type sees it.
-std::vector<double> round_row(const float* x, int64_t k, DType type) {
-  std::vector<double> out(x, x + k);
-  if (type == DType::kBF16) {
-    for (double& value : out) value = bf16_to_f32(f32_to_bf16(static_cast<float>(value)));
-  }
-  if (!is_quantised(type)) return out;
+// x in 8-bit blocks.
+std::vector<double> quantise_row(const float* x, int64_t k) {
+  std::vector<double> out(static_cast<size_t>(k));
   constexpr int64_t kBlock = 32;
   for (int64_t b = 0; b < k; b += kBlock) {
     float largest = 0.0f;
@@ -26,8 +22,26 @@ std::vector<double> round_row(const float* x, int64_t k, DType type) {
     }
     const float scale = finite ? largest / 127.0f : NAN;
     const float inverse = largest < 1e-36f ? 0.0f : 127.0f / largest;
-    for (int64_t i = b; i < b + kBlock; ++i) out[i] = finite ? std::nearbyint(x[i] * inverse) * static_cast<double>(scale) : NAN;
+    for (int64_t i = b; i < b + kBlock; ++i) {
+      out[static_cast<size_t>(i)] = finite ? std::nearbyint(x[i] * inverse) * static_cast<double>(scale) : NAN;
+    }
   }
+  return out;
+}
+
+// x as the segment sees it.
+std::vector<double> round_row(const float* x, int64_t k, const WeightSegment& segment) {
+  std::vector<double> out(x, x + k);
+  if (segment.type == DType::kBF16) {
+    for (double& value : out) value = bf16_to_f32(f32_to_bf16(static_cast<float>(value)));
+  }
+  if (!is_quantised(segment.type)) return out;
+  out = quantise_row(x, k);
+  if (!segment.precise) return out;
+  std::vector<float> rest(static_cast<size_t>(k));
+  for (size_t i = 0; i < rest.size(); ++i) rest[i] = static_cast<float>(x[i] - out[i]);
+  const std::vector<double> second = quantise_row(rest.data(), k);
+  for (size_t i = 0; i < out.size(); ++i) out[i] += second[i];
   return out;
 }
 
@@ -39,7 +53,7 @@ void linear(Context&, const LinearArgs& args) {
   int64_t column = 0;
   for (const WeightSegment& segment : args.weight->segments) {
     std::vector<std::vector<double>> x;
-    for (int64_t t = 0; t < args.rows; ++t) x.push_back(round_row(args.x + t * args.ldx, k, segment.type));
+    for (int64_t t = 0; t < args.rows; ++t) x.push_back(round_row(args.x + t * args.ldx, k, segment));
     for (int64_t n = column; n < column + segment.rows; ++n) {
       cpu::unpack_row(*args.weight, n, row.data());
       for (int64_t t = 0; t < args.rows; ++t) {
