@@ -107,6 +107,55 @@ TEST(Swiglu, FirstHalfIsTheGate) {
   expect_values(ops::swiglu(ctx, Tensor::from_values(std::vector<float>{1, 2, 10, 100}, {4})), {7.31058579, 176.1594156}, 1e-4);
 }
 
+using Plain = Tensor (*)(Context&, const Tensor&);
+using Gated = void (*)(Context&, const Tensor&, const Tensor&, const Tensor&);
+
+TEST(Gelu, MatchesTheSlowTwinAndKnownValues) {
+  Context plain;
+  const std::vector<float> in = {-1e30f, -20, -5, -3, -1, -1e-6f, 0, 1e-6f, 0.5f, 1, 3, 5, 20, 1e30f};
+  const Tensor points = Tensor::from_values(in, {static_cast<int64_t>(in.size())});
+  for (const auto& ctx : contexts()) {
+    for (const Plain op : {Plain(ops::gelu), Plain(ops::gelu_tanh)}) {
+      const std::vector<double> got = values_of(op(*ctx, points)), expected = values_of(op(plain, points.to(DType::kF64)));
+      for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-6 * std::fabs(expected[i]) + 1e-37) << in[i] << " " << name_of(*ctx);
+      for (const DType type : kHalfAndSingle) {
+        Nmse nmse;
+        for (const int64_t n : kSizes) {
+          const Tensor x = normal_tensor({3, n}, type, 1);
+          nmse.add(op(*ctx, x), op(plain, x.to(DType::kF64)));
+        }
+        EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+      }
+      for (const float special : {-INFINITY, NAN}) {
+        EXPECT_TRUE(std::isnan(values_of(op(*ctx, Tensor::from_values(std::vector<float>{special}, {1})))[0]));
+      }
+    }
+  }
+  expect_values(ops::gelu(plain, Tensor::from_values(std::vector<float>{1, -1}, {2})), {0.841344746, -0.158655254}, 1e-7);
+  expect_values(ops::gelu_tanh(plain, Tensor::from_values(std::vector<float>{1, -1}, {2})), {0.841191991, -0.158808009}, 1e-7);
+}
+
+TEST(Geglu, IsTheProductWithTheFunctionOfTheGate) {
+  const std::pair<Gated, Plain> ops_and_functions[] = {{ops::geglu, ops::gelu}, {ops::geglu_tanh, ops::gelu_tanh}, {ops::swiglu, ops::silu}};
+  for (const auto& ctx : contexts()) {
+    for (const auto& [op, function] : ops_and_functions) {
+      const Tensor x = normal_tensor({4, 2 * 67}, DType::kF32, 2);
+      const Tensor gate = x.slice(1, 0, 67), up = x.slice(1, 67, 134);
+      const Tensor y = Tensor::empty({4, 67}, DType::kF32);
+      op(*ctx, gate, up, y);
+      std::vector<double> expected = values_of(function(*ctx, gate)), factor = values_of(up);
+      for (size_t i = 0; i < expected.size(); ++i) expected[i] = static_cast<float>(expected[i]) * static_cast<float>(factor[i]);
+      expect_values(y, expected, 0);
+    }
+    const Tensor x = normal_tensor({4, 2 * 67}, DType::kF32, 3);
+    const Tensor y = Tensor::empty({4, 67}, DType::kF32);
+    ops::geglu(*ctx, x.slice(1, 0, 67), x.slice(1, 67, 134), y);
+    EXPECT_TRUE(same_bits(ops::geglu(*ctx, x), y));
+    ops::geglu_tanh(*ctx, x.slice(1, 0, 67), x.slice(1, 67, 134), y);
+    EXPECT_TRUE(same_bits(ops::geglu_tanh(*ctx, x), y));
+  }
+}
+
 TEST(Activation, Misuse) {
   Context ctx;
   const Tensor x = Tensor::zeros({2, 4}, DType::kF32);

@@ -155,5 +155,90 @@ TEST(RmsNorm, Misuse) {
   expect_error([&] { ops::add_rms_norm(ctx, x, Tensor::zeros({4}, DType::kF32), w, kEps, y); }, "r is [4], expected [2, 4]");
 }
 
+Tensor layer_reference(const Tensor& x, const Tensor& w, const Tensor& b) {
+  Context ctx;
+  return ops::layer_norm(ctx, x.to(DType::kF64), w.to(DType::kF64), b.to(DType::kF64), kEps);
+}
+
+TEST(LayerNorm, Golden) {
+  const Tensor x = Tensor::from_values(std::vector<float>{3, 1, 4, 1, 5, 9, 2, 1, 7, 8, 2, 8}, {2, 2, 3});
+  const Tensor w = Tensor::from_values(std::vector<float>{1, 2, 3}, {3});
+  const Tensor b = Tensor::from_values(std::vector<float>{.5f, 0, -.2f}, {3});
+  const std::vector<double> expected = {.7673, -2.6726, 3.0071, -.7247, 0, 3.4742, -.008, -1.778, 3.991, 1.2071, -2.8284, 1.9213};
+  for (const auto& ctx : contexts()) expect_values(ops::layer_norm(*ctx, x, w, b, kEps), expected, 6e-5);
+  expect_values(layer_reference(x, w, b), expected, 6e-5);
+}
+
+TEST(LayerNorm, MatchesTheSlowTwin) {
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      for (const DType weight_type : {type, DType::kF32}) {
+        Nmse nmse;
+        for (const int64_t n : kSizes) {
+          const Tensor x = normal_tensor({5, n}, type, 1);
+          const Tensor w = normal_tensor({n}, weight_type, 2), b = normal_tensor({n}, weight_type, 3);
+          nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), layer_reference(x, w, b));
+        }
+        EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+      }
+    }
+  }
+}
+
+// One pass, E[x^2] - E[x]^2, in f32 gives no digit here; two passes with an uncorrected mean miss the bound.
+TEST(LayerNorm, AMeanFarFromZeroCostsNothing) {
+  const int64_t n = 4096;
+  std::vector<float> values;
+  for (const double value : values_of(normal_tensor({4, n}, DType::kF32, 4))) values.push_back(static_cast<float>(value + 1e4));
+  const Tensor x = Tensor::from_values(values, {4, n});
+  const Tensor w = normal_tensor({n}, DType::kF32, 5), b = normal_tensor({n}, DType::kF32, 6);
+  const Tensor expected = layer_reference(x, w, b);
+  float sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += values[static_cast<size_t>(i)];
+    squares += values[static_cast<size_t>(i)] * values[static_cast<size_t>(i)];
+  }
+  const float mean = sum / static_cast<float>(n);
+  EXPECT_GT(std::fabs(squares / static_cast<float>(n) - mean * mean - 1.0f), 0.5f);  // the faulty way's variance; the true one is near 1
+  for (const auto& ctx : contexts()) {
+    Nmse nmse;
+    nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), expected);
+    EXPECT_LE(nmse.error(), 1e-12) << name_of(*ctx);
+  }
+}
+
+TEST(LayerNorm, ViewsInPlaceNoBiasAndThreads) {
+  const std::vector<std::unique_ptr<Context>> all = contexts();
+  for (size_t i = 0; i < all.size(); ++i) {
+    Context& ctx = *all[i];
+    for (const DType type : kHalfAndSingle) {
+      for (const int64_t n : {1, 15, 65, 576}) {
+        const Tensor x = normal_tensor({30, 4, n}, type, 5);
+        const Tensor w = normal_tensor({n}, type, 6), b = normal_tensor({n}, type, 7);
+        const Tensor y = ops::layer_norm(ctx, x, w, b, kEps);
+        EXPECT_TRUE(same_bits(ops::layer_norm(ctx, with_gaps(x), with_gaps(w), with_gaps(b), kEps), y));
+        EXPECT_TRUE(same_bits(ops::layer_norm(ctx, column_major(x), w, b, kEps), y));
+        EXPECT_TRUE(same_bits(ops::layer_norm(ctx, x, w, kEps), ops::layer_norm(ctx, x, w, Tensor::zeros({n}, type), kEps)));
+        const Tensor gaps = with_gaps(x);
+        ops::layer_norm(ctx, gaps, w, b, kEps, gaps);
+        EXPECT_TRUE(same_bits(gaps, y));
+        EXPECT_TRUE(same_bits(ops::layer_norm(*all[i / 2 * 2], x, w, b, kEps), y)) << name_of(ctx);  // any number of threads
+      }
+    }
+    const Tensor w = Tensor::from_values(std::vector<float>{1, 1}, {2});
+    EXPECT_EQ(ops::layer_norm(ctx, Tensor::empty({0, 2}, DType::kF32), w, w, kEps).elements(), 0);
+    expect_values(ops::layer_norm(ctx, Tensor::from_values(std::vector<float>{3e38f, 3e38f}, {2}), w, w, kEps), {1, 1}, 0);
+  }
+}
+
+TEST(LayerNorm, Misuse) {
+  Context ctx;
+  const Tensor x = Tensor::zeros({2, 4}, DType::kF32), w = Tensor::zeros({4}, DType::kF32);
+  expect_error([&] { ops::layer_norm(ctx, x, w, Tensor::zeros({3}, DType::kF32), kEps); }, "layer_norm: b is [3], expected [4]");
+  expect_error([&] { ops::layer_norm(ctx, x, w, Tensor::zeros({4}, DType::kF16), kEps); }, "layer_norm: b is f16, expected f32");
+  expect_error([&] { ops::layer_norm(ctx, x, Tensor(), w, kEps); }, "layer_norm: w is an empty handle");
+  expect_error([&] { ops::layer_norm(ctx, x, w, w, NAN); }, "layer_norm: eps is nan");
+}
+
 }  // namespace
 }  // namespace wick

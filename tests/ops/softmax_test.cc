@@ -118,5 +118,37 @@ TEST(Softmax, Misuse) {
   expect_error([&] { ops::softmax(ctx, Tensor::zeros({2, 4}, DType::kI64), 0); }, "softmax: x is i64");
 }
 
+TEST(LogSoftmax, MatchesTheSlowTwinInEveryDimensionAndView) {
+  Context plain;
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      Nmse nmse;
+      for (const int64_t n : kSizes) {
+        const Tensor x = normal_tensor({3, n}, type, 4);
+        nmse.add(ops::log_softmax(*ctx, x, -1), ops::log_softmax(plain, x.to(DType::kF64), -1));
+      }
+      EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+      const Tensor x = normal_tensor({3, 17, 33}, type, 5);
+      for (int dim = 0; dim < 3; ++dim) {
+        const Tensor expected = ops::log_softmax(*ctx, x.transpose(dim, 2).contiguous(), -1).transpose(dim, 2);
+        EXPECT_TRUE(same_bits(ops::log_softmax(*ctx, x, dim), expected)) << name_of(*ctx) << " dim " << dim;
+        const Tensor gaps = with_gaps(x);
+        ops::log_softmax(*ctx, gaps, dim - 3, gaps);
+        EXPECT_TRUE(same_bits(gaps, expected));
+      }
+    }
+  }
+}
+
+// The logarithm of a probability that is zero in f32.
+TEST(LogSoftmax, KeepsWhatSoftmaxLoses) {
+  for (const auto& ctx : contexts()) {
+    expect_values(ops::log_softmax(*ctx, Tensor::from_values(std::vector<float>{1000, 0, 1000}, {3}), 0), {-0.69314718, -1000.69314718, -0.69314718}, 1e-4);
+    for (const double value : values_of(ops::log_softmax(*ctx, Tensor::from_values(std::vector<float>{1, NAN}, {2}), 0))) EXPECT_TRUE(std::isnan(value));
+  }
+  Context ctx;
+  expect_error([&] { ops::log_softmax(ctx, Tensor::zeros({2, 3}, DType::kF32), 2); }, "log_softmax: dim is 2, expected -2 to 1");
+}
+
 }  // namespace
 }  // namespace wick

@@ -6,8 +6,15 @@
 
 namespace wick {
 
+enum class Activation {
+  kSilu,      // x / (1 + e^-x)
+  kGelu,      // x * (1 + erf(x / sqrt(2))) / 2
+  kGeluTanh,  // x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
+};
+
 // Views of one shape and type, f32, f16, bf16 (ref: f64 too), rows contiguous. y may be gate or up.
 struct ActivationArgs {
+  Activation function = Activation::kSilu;
   RowsView gate;
   RowsView up;  // without data: none
   RowsView y;
@@ -17,15 +24,14 @@ struct ActivationArgs {
   int64_t pieces_per_row() const { return (gate.size + kPiece - 1) / kPiece; }
 };
 
-// silu: y = gate / (1 + e^-gate).   swiglu: y = silu(gate) * up.
-// cpu: in f32 as gate * (gate < 0 ? e : 1) / (1 + e) with e = e^-|gate|, which cannot overflow; rounded once. ref: in f64.
+// y = function(gate), or function(gate) * up.
+// cpu: in f32, rounded once. silu(x) = x * (x < 0 ? e : 1) / (1 + e) with e = e^-|x|, which cannot overflow; gelu_tanh(x) is the same
+// with e = e^-|2 sqrt(2 / pi) (x + 0.044715 x^3)|; gelu through erfc, which does not cancel for negative x. ref: in f64.
 namespace ref {
-void silu(Context& ctx, const ActivationArgs& args);
-void swiglu(Context& ctx, const ActivationArgs& args);
-}  // namespace ref
+void activation(Context& ctx, const ActivationArgs& args);
+}
 namespace cpu {
-void silu(Context& ctx, const ActivationArgs& args);
-void swiglu(Context& ctx, const ActivationArgs& args);
-}  // namespace cpu
+void activation(Context& ctx, const ActivationArgs& args);
+}
 
 }  // namespace wick

@@ -15,14 +15,29 @@ struct RmsNormArgs {
   double eps = 0;
 };
 
+struct LayerNormArgs {
+  RowsView x;                         // f32, f16, bf16 (ref: f64 too); rows contiguous
+  const std::byte* weight = nullptr;  // [x.size] contiguous
+  const std::byte* bias = nullptr;    // as weight, or none
+  DType weight_type = DType::kF32;    // f32 or the type of x
+  RowsView y;                         // as x; may be x
+  double eps = 0;
+};
+
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row. With a residual r: r = round(r + x), y = r / sqrt(mean(r^2) + eps) * weight.
 // cpu: squares summed in f32 in chains whose order depends on the row's size only, 1,024 elements at a time, those sums and the scale in
 // f64; (x * scale) * weight in f32, rounded once. ref: all in f64.
+//
+// y = (x - m) / sqrt(mean((x - m)^2) + eps) * weight + bias, m = mean(x).
+// cpu: sums as above. m is a sum of two floats, the second the mean of what the first leaves: a mean far from zero costs no precision,
+// where E[x^2] - m^2 would cancel and the last bit of a single float would count.
 namespace ref {
 void rms_norm(Context& ctx, const RmsNormArgs& args);
-}
+void layer_norm(Context& ctx, const LayerNormArgs& args);
+}  // namespace ref
 namespace cpu {
 void rms_norm(Context& ctx, const RmsNormArgs& args);
-}
+void layer_norm(Context& ctx, const LayerNormArgs& args);
+}  // namespace cpu
 
 }  // namespace wick

@@ -13,60 +13,74 @@ void check(Context& ctx, const char* op, const Argument& x, const Argument& othe
   require_same_shape(op, x, other);
 }
 
+// y = function(x), times `up` where there is one.
+void run(Context& ctx, const char* op, Activation function, const Argument& x, const Tensor* up, const Tensor& y) {
+  require_cpu(ctx, op);
+  if (up) check(ctx, op, x, {"up", *up});
+  check(ctx, op, x, {"y", y});
+  require_contiguous_rows(op, {"y", y});
+  if (y.elements() == 0) return;
+  const Tensor gate_rows = with_contiguous_rows(x.tensor);
+  const Tensor up_rows = up ? with_contiguous_rows(*up) : gate_rows;
+  const auto view = all_contiguous({&gate_rows, &up_rows, &y}) ? one_row : rows_of;
+  const ActivationArgs args{function, view(gate_rows), up ? view(up_rows) : RowsView(), view(y)};
+  y.dtype() == DType::kF64 ? ref::activation(ctx, args) : cpu::activation(ctx, args);
+}
+
+Tensor plain(Context& ctx, const char* op, Activation function, const Tensor& x) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  run(ctx, op, function, {"x", x}, nullptr, y);
+  return y;
+}
+
 // The last dimension of x, halved.
-int64_t half_of(const Tensor& x) {
-  require_rank_1("swiglu", {"x", x});
-  require(x.dim(-1) % 2 == 0, "swiglu: the last dimension of x is ", x.dim(-1), ", expected an even number");
+int64_t half_of(const char* op, const Tensor& x) {
+  require_rank_1(op, {"x", x});
+  require(x.dim(-1) % 2 == 0, op, ": the last dimension of x is ", x.dim(-1), ", expected an even number");
   return x.dim(-1) / 2;
+}
+
+void halves(Context& ctx, const char* op, Activation function, const Tensor& x, const Tensor& y) {
+  require_floating(ctx, op, {{"x", x}, {"y", y}});
+  const int64_t half = half_of(op, x);
+  const int last = x.rank() - 1;
+  const Tensor up = x.slice(last, half, 2 * half);
+  run(ctx, op, function, {"gate", x.slice(last, 0, half)}, &up, y);
+}
+
+Tensor halves(Context& ctx, const char* op, Activation function, const Tensor& x) {
+  Shape shape = x.shape();
+  const int64_t half = half_of(op, x);
+  shape[x.rank() - 1] = half;
+  Tensor y = Tensor::empty(shape, x.dtype(), ctx.device());
+  halves(ctx, op, function, x, y);
+  return y;
 }
 
 }  // namespace
 
-void silu(Context& ctx, const Tensor& x, const Tensor& y) {
-  require_cpu(ctx, "silu");
-  check(ctx, "silu", {"x", x}, {"y", y});
-  require_contiguous_rows("silu", {"y", y});
-  if (x.elements() == 0) return;
-  const Tensor source = with_contiguous_rows(x);
-  const auto view = all_contiguous({&source, &y}) ? one_row : rows_of;
-  const ActivationArgs args{view(source), {}, view(y)};
-  x.dtype() == DType::kF64 ? ref::silu(ctx, args) : cpu::silu(ctx, args);
-}
-
-Tensor silu(Context& ctx, const Tensor& x) {
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
-  silu(ctx, x, y);
-  return y;
-}
+void silu(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "silu", Activation::kSilu, {"x", x}, nullptr, y); }
+void gelu(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "gelu", Activation::kGelu, {"x", x}, nullptr, y); }
+void gelu_tanh(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "gelu_tanh", Activation::kGeluTanh, {"x", x}, nullptr, y); }
+Tensor silu(Context& ctx, const Tensor& x) { return plain(ctx, "silu", Activation::kSilu, x); }
+Tensor gelu(Context& ctx, const Tensor& x) { return plain(ctx, "gelu", Activation::kGelu, x); }
+Tensor gelu_tanh(Context& ctx, const Tensor& x) { return plain(ctx, "gelu_tanh", Activation::kGeluTanh, x); }
 
 void swiglu(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& y) {
-  require_cpu(ctx, "swiglu");
-  check(ctx, "swiglu", {"gate", gate}, {"up", up});
-  check(ctx, "swiglu", {"gate", gate}, {"y", y});
-  require_contiguous_rows("swiglu", {"y", y});
-  if (gate.elements() == 0) return;
-  const Tensor gate_rows = with_contiguous_rows(gate);
-  const Tensor up_rows = with_contiguous_rows(up);
-  const auto view = all_contiguous({&gate_rows, &up_rows, &y}) ? one_row : rows_of;
-  const ActivationArgs args{view(gate_rows), view(up_rows), view(y)};
-  gate.dtype() == DType::kF64 ? ref::swiglu(ctx, args) : cpu::swiglu(ctx, args);
+  run(ctx, "swiglu", Activation::kSilu, {"gate", gate}, &up, y);
+}
+void geglu(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& y) {
+  run(ctx, "geglu", Activation::kGelu, {"gate", gate}, &up, y);
+}
+void geglu_tanh(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& y) {
+  run(ctx, "geglu_tanh", Activation::kGeluTanh, {"gate", gate}, &up, y);
 }
 
-void swiglu(Context& ctx, const Tensor& x, const Tensor& y) {
-  require_cpu(ctx, "swiglu");
-  require_floating(ctx, "swiglu", {{"x", x}, {"y", y}});
-  const int64_t half = half_of(x);
-  const int last = x.rank() - 1;
-  swiglu(ctx, x.slice(last, 0, half), x.slice(last, half, 2 * half), y);
-}
-
-Tensor swiglu(Context& ctx, const Tensor& x) {
-  Shape shape = x.shape();
-  const int64_t half = half_of(x);
-  shape[x.rank() - 1] = half;
-  Tensor y = Tensor::empty(shape, x.dtype(), ctx.device());
-  swiglu(ctx, x, y);
-  return y;
-}
+void swiglu(Context& ctx, const Tensor& x, const Tensor& y) { halves(ctx, "swiglu", Activation::kSilu, x, y); }
+void geglu(Context& ctx, const Tensor& x, const Tensor& y) { halves(ctx, "geglu", Activation::kGelu, x, y); }
+void geglu_tanh(Context& ctx, const Tensor& x, const Tensor& y) { halves(ctx, "geglu_tanh", Activation::kGeluTanh, x, y); }
+Tensor swiglu(Context& ctx, const Tensor& x) { return halves(ctx, "swiglu", Activation::kSilu, x); }
+Tensor geglu(Context& ctx, const Tensor& x) { return halves(ctx, "geglu", Activation::kGelu, x); }
+Tensor geglu_tanh(Context& ctx, const Tensor& x) { return halves(ctx, "geglu_tanh", Activation::kGeluTanh, x); }
 
 }  // namespace wick::ops

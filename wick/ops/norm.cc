@@ -9,18 +9,19 @@
 namespace wick::ops {
 namespace {
 
-void check_weight(const char* op, const Tensor& x, const Tensor& w) {
+void check_weight(const char* op, const Tensor& x, const Argument& w) {
   const bool half = x.dtype() == DType::kF16 || x.dtype() == DType::kBF16;
-  if (!(half && w.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, {"w", w});
-  if (w.shape() == Shape({x.dim(-1)})) return;
-  fail(ErrorCode::kInvalidArgument, op, ": w is ", w.shape().to_string(), ", expected [", x.dim(-1), "]");
+  if (!(half && w.tensor.dtype() == DType::kF32)) require_same_dtype(op, {"x", x}, w);
+  require(w.tensor.shape() == Shape({x.dim(-1)}), op, ": ", w.name, " is ", w.tensor.shape(), ", expected [", x.dim(-1), "]");
 }
+
+void check_eps(const char* op, double eps) { require(eps >= 0 && std::isfinite(eps), op, ": eps is ", eps, ", expected a finite number >= 0"); }
 
 void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, const Tensor& w, double eps, const Tensor& y) {
   require_cpu(ctx, op);
   require_floating(ctx, op, {{"x", x}, {"r", residual ? *residual : x}, {"w", w}, {"y", y}});
   require_rank_1(op, {"x", x});
-  check_weight(op, x, w);
+  check_weight(op, x, {"w", w});
   for (const Argument& other : {Argument{"r", residual ? *residual : x}, Argument{"y", y}}) {
     require_same_dtype(op, {"x", x}, other);
     require_same_shape(op, {"x", x}, other);
@@ -31,7 +32,7 @@ void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, 
             ": r is x or y, expected a tensor of its own");
   }
   require_contiguous_rows(op, {"y", y});
-  require(eps >= 0 && std::isfinite(eps), op, ": eps is ", eps, ", expected a finite number >= 0");
+  check_eps(op, eps);
   if (x.elements() == 0) return;
 
   const Tensor source = with_contiguous_rows(x);
@@ -63,6 +64,49 @@ void add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& 
 Tensor add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& w, double eps) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
   add_rms_norm(ctx, x, r, w, eps, y);
+  return y;
+}
+
+void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b, double eps, const Tensor& y) {
+  constexpr const char* op = "layer_norm";
+  require_cpu(ctx, op);
+  require_floating(ctx, op, {{"x", x}, {"w", w}, {"b", b ? *b : w}, {"y", y}});
+  require_rank_1(op, {"x", x});
+  check_weight(op, x, {"w", w});
+  if (b) {
+    check_weight(op, x, {"b", *b});
+    require_same_dtype(op, {"w", w}, {"b", *b});
+  }
+  require_same_dtype(op, {"x", x}, {"y", y});
+  require_same_shape(op, {"x", x}, {"y", y});
+  require_contiguous_rows(op, {"y", y});
+  check_eps(op, eps);
+  if (x.elements() == 0) return;
+
+  const Tensor source = with_contiguous_rows(x);
+  const Tensor weight = w.contiguous();
+  const Tensor bias = b ? b->contiguous() : Tensor();
+  LayerNormArgs args;
+  args.x = rows_of(source);
+  args.weight = weight.raw();
+  args.bias = bias.raw();
+  args.weight_type = weight.dtype();
+  args.y = rows_of(y);
+  args.eps = eps;
+  x.dtype() == DType::kF64 ? ref::layer_norm(ctx, args) : cpu::layer_norm(ctx, args);
+}
+
+void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& y) { layer_norm(ctx, x, w, &b, eps, y); }
+
+Tensor layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  layer_norm(ctx, x, w, &b, eps, y);
+  return y;
+}
+
+Tensor layer_norm(Context& ctx, const Tensor& x, const Tensor& w, double eps) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  layer_norm(ctx, x, w, nullptr, eps, y);
   return y;
 }
 

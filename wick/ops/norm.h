@@ -21,4 +21,11 @@ Tensor rms_norm(Context& ctx, const Tensor& x, const Tensor& w, double eps);
 void add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& w, double eps, const Tensor& y);
 Tensor add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor& w, double eps);
 
+// y = (x - m) / sqrt(mean((x - m)^2) + eps) * w + b over the last dimension N, m = mean(x).
+// b: as w, or null for none. m is exact to f32 whatever the row's mean: no cancellation. Else as rms_norm.
+void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b, double eps, const Tensor& y);
+void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& y);
+Tensor layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps);
+Tensor layer_norm(Context& ctx, const Tensor& x, const Tensor& w, double eps);
+
 }  // namespace wick::ops

@@ -5,26 +5,42 @@
 #include "wick/ops/device.h"
 
 namespace wick::ops {
+namespace {
 
-void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) {
-  require_cpu(ctx, "softmax");
-  require_floating(ctx, "softmax", {{"x", x}, {"y", y}});
-  require_rank_1("softmax", {"x", x});
-  require(dim >= -x.rank() && dim < x.rank(), "softmax: dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ",
-          x.rank());
-  require_same_dtype("softmax", {"x", x}, {"y", y});
-  require_same_shape("softmax", {"x", x}, {"y", y});
+using Kernel = void (*)(Context&, const SoftmaxArgs&);
+
+void run(Context& ctx, const char* op, Kernel kernel, Kernel reference, const Tensor& x, int dim, const Tensor& y) {
+  require_cpu(ctx, op);
+  require_floating(ctx, op, {{"x", x}, {"y", y}});
+  require_rank_1(op, {"x", x});
+  require(dim >= -x.rank() && dim < x.rank(), op, ": dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ", x.rank());
+  require_same_dtype(op, {"x", x}, {"y", y});
+  require_same_shape(op, {"x", x}, {"y", y});
   if (x.elements() == 0) return;
 
   const int axis = dim < 0 ? dim + x.rank() : dim;
   const int last = x.rank() - 1;
   const SoftmaxArgs args{rows_of(x.transpose(axis, last)), rows_of(y.transpose(axis, last))};
-  x.dtype() == DType::kF64 ? ref::softmax(ctx, args) : cpu::softmax(ctx, args);
+  (x.dtype() == DType::kF64 ? reference : kernel)(ctx, args);
+}
+
+}  // namespace
+
+void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) { run(ctx, "softmax", cpu::softmax, ref::softmax, x, dim, y); }
+
+void log_softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) {
+  run(ctx, "log_softmax", cpu::log_softmax, ref::log_softmax, x, dim, y);
 }
 
 Tensor softmax(Context& ctx, const Tensor& x, int dim) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
   softmax(ctx, x, dim, y);
+  return y;
+}
+
+Tensor log_softmax(Context& ctx, const Tensor& x, int dim) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());
+  log_softmax(ctx, x, dim, y);
   return y;
 }
 

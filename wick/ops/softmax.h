@@ -19,4 +19,8 @@ Tensor softmax(Context& ctx, const Tensor& x, int dim);
 void softmax_last_dim(Context& ctx, const Tensor& x, const Tensor& y);
 Tensor softmax_last_dim(Context& ctx, const Tensor& x);
 
+// y = x - m - log(sum(e^(x - m))) over dimension `dim`. Else as softmax.
+void log_softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y);
+Tensor log_softmax(Context& ctx, const Tensor& x, int dim);
+
 }  // namespace wick::ops

@@ -1,5 +1,7 @@
 #include "wick/kernels/softmax.h"
 
+#include <cmath>
+
 #include "wick/base/checked.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -30,8 +32,20 @@ float largest_of(const float* x, int64_t n) {
   return hn::GetLane(hn::MaxOfLanes(d, largest));
 }
 
-// y = e^(x - shift); returns the sum.
-double exponentials(const float* x, float shift, float* y, int64_t n) {
+// Where e^(x - shift) goes: to memory, or nowhere when only the sum is wanted.
+struct Kept {
+  float* y;
+  HWY_INLINE void put(V e, int64_t i) const { store(e, D(), y + i); }
+  HWY_INLINE void put_part(V e, int64_t i, int64_t n) const { store_part(e, D(), y + i, n); }
+};
+struct Dropped {
+  HWY_INLINE void put(V, int64_t) const {}
+  HWY_INLINE void put_part(V, int64_t, int64_t) const {}
+};
+
+// Puts e^(x - shift); returns the sum.
+template <class Out>
+double exponentials(const float* x, float shift, const Out& out, int64_t n) {
   const D d;
   const V minus = hn::Set(d, shift);
   double total = 0;
@@ -42,18 +56,18 @@ double exponentials(const float* x, float shift, float* y, int64_t n) {
     for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
       for (int j = 0; j < 4; ++j) {
         const V e = exp(d, hn::Sub(load(d, x + i + j * kLanes), minus));
-        store(e, d, y + i + j * kLanes);
+        out.put(e, i + j * kLanes);
         sums[j] = hn::Add(sums[j], e);
       }
     }
     for (; i + kLanes <= end; i += kLanes) {
       const V e = exp(d, hn::Sub(load(d, x + i), minus));
-      store(e, d, y + i);
+      out.put(e, i);
       sums[0] = hn::Add(sums[0], e);
     }
     if (i < end) {
       const V e = exp(d, hn::Sub(load_part(d, x + i, end - i), minus));
-      store_part(e, d, y + i, end - i);
+      out.put_part(e, i, end - i);
       sums[1] = hn::Add(sums[1], hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(end - i)), e));
     }
     total += hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
@@ -92,8 +106,36 @@ void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
   const int64_t n = args.x.size;
   for (int64_t row = begin; row < end; ++row) {
     read_row(args.x.row<T>(row), args.x.step, buffer, n);
-    const double sum = exponentials(buffer, largest_of(buffer, n), buffer, n);
+    const double sum = exponentials(buffer, largest_of(buffer, n), Kept{buffer}, n);
     write_row(buffer, static_cast<float>(1.0 / sum), args.y.row<T>(row), args.y.step, n);
+  }
+}
+
+// y = (x - largest) - log_sum
+template <class T>
+void shift_to(const float* x, float largest, float log_sum, T* y, int64_t n) {
+  const D d;
+  const V m = hn::Set(d, largest);
+  const V log = hn::Set(d, log_sum);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(hn::Sub(hn::Sub(load(d, x + i), m), log), d, y + i);
+  if (i < n) store_part(hn::Sub(hn::Sub(load_part(d, x + i, n - i), m), log), d, y + i, n - i);
+}
+
+template <class T>
+void log_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
+  const int64_t n = args.x.size;
+  for (int64_t row = begin; row < end; ++row) {
+    read_row(args.x.row<T>(row), args.x.step, buffer, n);
+    const float largest = largest_of(buffer, n);
+    const float log_sum = static_cast<float>(::log(exponentials(buffer, largest, Dropped(), n)));
+    T* y = args.y.row<T>(row);
+    if (args.y.step == 1) {
+      shift_to(buffer, largest, log_sum, y, n);
+    } else {
+      shift_to(buffer, largest, log_sum, buffer, n);
+      for (int64_t i = 0; i < n; ++i) y[i * args.y.step] = T(buffer[i]);
+    }
   }
 }
 
@@ -103,7 +145,7 @@ void plain_rows(const SoftmaxArgs& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const float* x = args.x.row<float>(row);
     float* y = args.y.row<float>(row);
-    const double sum = exponentials(x, largest_of(x, n), y, n);
+    const double sum = exponentials(x, largest_of(x, n), Kept{y}, n);
     scale_to(y, static_cast<float>(1.0 / sum), y, n);
   }
 }
@@ -119,6 +161,14 @@ void softmax_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t
   }
 }
 
+void log_softmax_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
+  switch (args.x.type) {
+    case DType::kF16: return log_rows<F16>(args, buffer, begin, end);
+    case DType::kBF16: return log_rows<BF16>(args, buffer, begin, end);
+    default: return log_rows<float>(args, buffer, begin, end);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace wick::cpu
 HWY_AFTER_NAMESPACE();
@@ -126,16 +176,25 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace wick::cpu {
 
-void softmax(Context& ctx, const SoftmaxArgs& args) {
-  const auto rows = WICK_DISPATCH(ctx.isa(), softmax_rows);
+namespace {
+
+void run(Context& ctx, const SoftmaxArgs& args, bool buffered, void (*rows)(const SoftmaxArgs&, float*, int64_t, int64_t)) {
   const int64_t n = args.x.size;
-  const bool plain = args.x.type == DType::kF32 && args.x.step == 1 && args.y.step == 1;
   const ScratchScope scope(ctx);
-  float* buffers = plain ? nullptr : ctx.scratch<float>(mul_or_fail<int64_t>(n, ctx.threads(), "softmax: scratch")).data();
+  float* buffers = buffered ? ctx.scratch<float>(mul_or_fail<int64_t>(n, ctx.threads(), "softmax: scratch")).data() : nullptr;
   ctx.pool().parallel_for(args.x.count, share_grain(n), [&](int64_t begin, int64_t end, int worker) {
     rows(args, buffers ? buffers + worker * n : nullptr, begin, end);
   });
 }
+
+}  // namespace
+
+void softmax(Context& ctx, const SoftmaxArgs& args) {
+  const bool plain = args.x.type == DType::kF32 && args.x.step == 1 && args.y.step == 1;
+  run(ctx, args, !plain, WICK_DISPATCH(ctx.isa(), softmax_rows));
+}
+
+void log_softmax(Context& ctx, const SoftmaxArgs& args) { run(ctx, args, true, WICK_DISPATCH(ctx.isa(), log_softmax_rows)); }
 
 }  // namespace wick::cpu
 #endif

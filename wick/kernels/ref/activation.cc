@@ -7,19 +7,24 @@
 namespace wick::ref {
 namespace {
 
-double silu(double x) { return x / (1.0 + std::exp(-x)); }
-
-}  // namespace
-
-void silu(Context&, const ActivationArgs& args) {
-  for (int64_t row = 0; row < args.gate.count; ++row) {
-    for (int64_t i = 0; i < args.gate.size; ++i) set(args.y, row, i, silu(get(args.gate, row, i)));
+double apply(Activation function, double x) {
+  constexpr double kSqrtHalf = 0.70710678118654752440;
+  constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
+  switch (function) {
+    case Activation::kGelu: return 0.5 * x * std::erfc(-x * kSqrtHalf);
+    case Activation::kGeluTanh: return x / (1.0 + std::exp(-2.0 * kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
+    default: return x / (1.0 + std::exp(-x));
   }
 }
 
-void swiglu(Context&, const ActivationArgs& args) {
+}  // namespace
+
+void activation(Context&, const ActivationArgs& args) {
   for (int64_t row = 0; row < args.gate.count; ++row) {
-    for (int64_t i = 0; i < args.gate.size; ++i) set(args.y, row, i, silu(get(args.gate, row, i)) * get(args.up, row, i));
+    for (int64_t i = 0; i < args.gate.size; ++i) {
+      const double value = apply(args.function, get(args.gate, row, i));
+      set(args.y, row, i, args.up.data ? value * get(args.up, row, i) : value);
+    }
   }
 }
 
