@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/ops/support.h"
 #include "wick/base/error.h"
 #include "wick/kernels/linear.h"
 #include "wick/ops/embedding.h"
@@ -304,6 +305,41 @@ TEST(Linear, ZeroAndTinyBlocksQuantiseToZero) {
   for (const float value : run(ctx, weight, x, 1)) EXPECT_NEAR(0.0f, value, 1e-30f);
 }
 
+// What packing on the way and half-precision rows give is what packed weights and f32 rows give, rounded once.
+TEST(Linear, PlainWeightsHalfTypesAnyRankAndView) {
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    for (const DType weight_type : kTypes) {
+      const int64_t n = 35, k = 96;
+      const Tensor weight = random_weight(weight_type, n, k, 3);
+      const PackedWeight packed = ops::pack_weight(ctx, weight);
+      for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+        const Tensor x = Tensor::from_values(normals(2 * 3 * k, 4), {2, 1, 3, k}, type);
+        const Tensor bias = Tensor::from_values(normals(n, 5), {n}, type);
+        const Tensor y = ops::linear(ctx, x, packed, {.bias = &bias});
+        EXPECT_EQ(y.dtype(), type);
+        EXPECT_EQ(y.shape(), Shape({2, 1, 3, n}));
+        const Tensor wide_bias = bias.to(DType::kF32);
+        const Tensor expected = ops::linear(ctx, x.to(DType::kF32), packed, {.bias = &wide_bias}).to(type);
+        EXPECT_TRUE(test::same_bits(y, expected)) << dtype_name(weight_type) << " " << dtype_name(type);
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, x, weight, {.bias = &bias}), expected));
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, test::with_gaps(x), weight, {.bias = &wide_bias}), expected));
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, test::column_major(x), packed, {.bias = &bias}), expected));
+        const Tensor gaps = test::with_gaps(Tensor::zeros(y.shape(), type));
+        ops::linear(ctx, x, weight, gaps, {.bias = &bias});
+        EXPECT_TRUE(test::same_bits(gaps, expected));
+        const Tensor one = x.slice(0, 1, 2).slice(2, 2, 3).reshape({k});  // rank 1
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, one, packed, {.bias = &bias}), expected.slice(0, 1, 2).slice(2, 2, 3).reshape({n})));
+        const Tensor deep = x.reshape({1, 2, 1, 1, 3, k});  // rank 6
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, deep, weight, {.bias = &bias}), expected.reshape({1, 2, 1, 1, 3, n})));
+        if (is_quantised(weight_type)) continue;
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, x, test::column_major(weight), {.bias = &bias}), expected));
+        EXPECT_TRUE(test::same_bits(ops::linear(ctx, x, test::with_gaps(weight), {.bias = &bias}), expected));
+      }
+    }
+  }
+}
+
 TEST(Linear, MisuseNamesWhatIsWrong) {
   Context ctx;
   const PackedWeight weight = ops::pack_weight(ctx, random_weight(DType::kF32, 8, 16, 1));
@@ -324,7 +360,9 @@ TEST(Linear, MisuseNamesWhatIsWrong) {
   EXPECT_NE("", message(x, Tensor::zeros({3, 8}, DType::kF32)));
   EXPECT_NE("", message(x.to(DType::kF16), y));
   EXPECT_NE("", message(Tensor::zeros({}, DType::kF32), y));
-  EXPECT_NE("", message(Tensor::zeros({16, 2}, DType::kF32).transpose(0, 1), y));
+  EXPECT_EQ("", message(Tensor::zeros({16, 2}, DType::kF32).transpose(0, 1), y));
+  EXPECT_NE("", message(x, Tensor::zeros({8, 2}, DType::kF32).transpose(0, 1), {.accumulate = true}));
+  EXPECT_NE("", message(Tensor(), y));
   EXPECT_NE("", message(x, y, {.bias = &short_bias}));
   EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2, 2}, DType::kF32)), Error);
   EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2}, DType::kI32)), Error);
@@ -355,6 +393,29 @@ TEST(Embedding, GivesTheTablesOwnValuesForEveryType) {
     ids[2] = -1;
     EXPECT_THROW(ops::embedding(ctx, Tensor::from_memory(ids.data(), {5}, DType::kI32), packed, y), Error);
   }
+}
+
+TEST(Embedding, AnyRankIdsTablesAndTypes) {
+  Context ctx(Device::cpu(), {.threads = 2});
+  const Tensor table = Tensor::from_values(normals(11 * 70, 6), {11, 70});
+  const PackedWeight packed = ops::pack_weight(ctx, table);
+  std::vector<int64_t> list = {3, 0, 10, 3, 9, 1};
+  const Tensor ids = Tensor::from_memory(list.data(), {3, 2}, DType::kI64);
+  const Tensor expected = Tensor::empty({3, 2, 70}, DType::kF32);
+  for (size_t i = 0; i < list.size(); ++i) std::memcpy(expected.data<float>() + i * 70, table.data<float>() + list[i] * 70, 70 * sizeof(float));
+  EXPECT_TRUE(test::same_bits(ops::embedding(ctx, ids, table), expected));
+  EXPECT_TRUE(test::same_bits(ops::embedding(ctx, ids, packed), expected));
+  EXPECT_TRUE(test::same_bits(ops::embedding(ctx, ids.transpose(0, 1), table), expected.transpose(0, 1)));
+  EXPECT_TRUE(test::same_bits(ops::embedding(ctx, ids, test::column_major(table)), expected));
+  EXPECT_TRUE(test::same_bits(ops::embedding(ctx, ids.to(DType::kI32), table.to(DType::kBF16)), expected.to(DType::kBF16)));
+  const Tensor half = Tensor::empty({3, 2, 70}, DType::kF16);
+  ops::embedding(ctx, ids, packed, half);
+  EXPECT_TRUE(test::same_bits(half, expected.to(DType::kF16)));
+  EXPECT_EQ(ops::embedding(ctx, ids.slice(0, 1, 2).slice(1, 0, 1).reshape({}), table).shape(), Shape({70}));
+  EXPECT_EQ(ops::embedding(ctx, ids.slice(0, 1, 1), table).shape(), Shape({0, 2, 70}));
+  test::expect_error([&] { ops::embedding(ctx, ids.to(DType::kF32), table); }, "embedding: ids is f32");
+  test::expect_error([&] { ops::embedding(ctx, ids, table, half); }, "embedding: y is f16, expected f32");
+  test::expect_error([&] { ops::embedding(ctx, ids, table.slice(0, 0, 10)); }, "id 10 at position 2");
 }
 
 }  // namespace

@@ -31,6 +31,34 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 }
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
+}
+
+// The same with a matrix that is packed panel by panel on the way: y[t, n] = sum over k of round(x[t, k]) * b[n, k] (+ bias[n]).
+struct MatmulArgs {
+  const float* x = nullptr;  // [T, k], rows ldx apart
+  int64_t ldx = 0;
+  int64_t rows = 0;           // T
+  MatrixView b;               // [n, k] of any type that can be packed
+  const float* bias = nullptr;
+  float* y = nullptr;
+  int64_t ldy = 0;
+  bool accumulate = false;
+};
+
+namespace ref {
+// out[t, n] = sum over k of a[t, k] * b[n, k] in f64; element (r, c) of a and out at r * strides[0] + c * strides[1].
+struct MatmulArgs {
+  const double* a = nullptr;
+  const double* b = nullptr;
+  double* y = nullptr;
+  int64_t rows = 0, n = 0, k = 0;
+  int64_t a_strides[2] = {}, b_strides[2] = {}, y_strides[2] = {};
+};
+void matmul(const MatmulArgs& args);
+}  // namespace ref
+
+namespace cpu {
+void matmul(Context& ctx, const MatmulArgs& args);
 
 // Whether weights of this type can be packed.
 bool can_pack(DType type);

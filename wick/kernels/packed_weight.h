@@ -41,4 +41,14 @@ struct WeightSource {
   std::function<void(int64_t row, std::span<std::byte> out)> read_rows;
 };
 
+// A matrix [rows, k] in memory: element (n, i) at data + n * row_stride + i * column_stride bytes; rows of quantised types are contiguous.
+struct MatrixView {
+  const std::byte* data = nullptr;
+  DType type = DType::kF32;
+  int64_t rows = 0;
+  int64_t k = 0;
+  int64_t row_stride = 0;
+  int64_t column_stride = 0;
+};
+
 }  // namespace wick

@@ -7,8 +7,13 @@
 
 namespace wick::ops {
 
-// y[t, :] = table[ids[t], :] in f32, exactly the values that the table's type defines.   ids: [T] i32 contiguous;  y: [T, D] f32, rows contiguous.
-// The table may be the packed weight of a tied output head. Throws Error(kInvalidArgument) for an id outside the table or a mismatch.
+// y[..., :] = table[ids[...], :].   ids: [...] i32 or i64, any rank and view;  y: [..., D], rows contiguous.
+// A packed table, which may be that of a tied output head: exactly the values that its type defines, y f32|f16|bf16, rounded once.
+// A tensor [V, D] of f32|f16|bf16|f64, any view: copied, y of its dtype.
+// Synchronous on the CPU. Throws Error(kInvalidArgument) for an id outside the table, then before y is touched, or a mismatch.
 void embedding(Context& ctx, const Tensor& ids, const PackedWeight& table, const Tensor& y);
+void embedding(Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& y);
+Tensor embedding(Context& ctx, const Tensor& ids, const PackedWeight& table);  // f32
+Tensor embedding(Context& ctx, const Tensor& ids, const Tensor& table);
 
 }  // namespace wick::ops

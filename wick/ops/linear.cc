@@ -3,43 +3,75 @@
 #include <cstring>
 
 #include "wick/kernels/linear.h"
+#include "wick/ops/arguments.h"
 #include "wick/ops/device.h"
+#include "wick/ops/f32_rows.h"
 
 namespace wick::ops {
 namespace {
 
-// Rows of a tensor whose leading dimensions can be walked with one stride.
-struct Rows {
-  int64_t count = 1;
-  int64_t stride = 0;
-};
+bool is_half_or_single(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
 
-Rows rows_of(const Tensor& tensor, const char* name) {
+void check_tensor(const Context& ctx, const char* name, const Tensor& tensor) {
+  require_floating(ctx, "linear", {{name, tensor}});
+  require(is_half_or_single(tensor.dtype()), "linear: ", name, " is ", dtype_name(tensor.dtype()), ", expected f32, f16 or bf16");
   require(tensor.rank() >= 1, "linear: ", name, " has rank 0, expected at least 1");
-  require(tensor.dtype() == DType::kF32, "linear: ", name, " is ", dtype_name(tensor.dtype()), ", expected f32");
-  require(tensor.rows_contiguous(), "linear: ", name, " has strides ", tensor.strides(), ", expected contiguous rows");
-  const int last = tensor.rank() - 1;
-  Rows rows{1, last > 0 ? tensor.strides()[last - 1] : tensor.shape()[last]};
-  for (int i = last - 1; i >= 0; --i) {
-    require(tensor.shape()[i] <= 1 || rows.count <= 1 || tensor.strides()[i] == rows.stride * rows.count, "linear: the leading dimensions of ", name,
-            " (strides ", tensor.strides(), ") do not form one sequence of rows");
-    if (rows.count <= 1 && tensor.shape()[i] > 1) rows.stride = tensor.strides()[i];
-    rows.count *= tensor.shape()[i];
-  }
-  return rows;
 }
 
-void check_shapes(const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
-  require(x.dim(-1) == weight.k, "linear: x has ", x.dim(-1), " inputs per row, the weight expects ", weight.k);
-  require(y.dim(-1) == weight.rows, "linear: y has ", y.dim(-1), " outputs per row, the weight has ", weight.rows);
+// x [..., k], y [..., outputs], bias [outputs].
+void check(const Context& ctx, const Tensor& x, int64_t k, int64_t outputs, const Tensor& y, const LinearOptions& options) {
+  check_tensor(ctx, "x", x);
+  check_tensor(ctx, "y", y);
+  require_same_dtype("linear", {"x", x}, {"y", y});
+  require(x.dim(-1) == k, "linear: x has ", x.dim(-1), " inputs per row, the weight expects ", k);
+  require(y.dim(-1) == outputs, "linear: y has ", y.dim(-1), " outputs per row, the weight has ", outputs);
   require(y.rank() == x.rank(), "linear: y has rank ", y.rank(), ", expected ", x.rank());
   for (int i = 0; i + 1 < x.rank(); ++i) {
     require(x.shape()[i] == y.shape()[i], "linear: x is ", x.shape(), " and y ", y.shape(), ": leading dimensions differ");
   }
+  require(!options.accumulate || is_f32_rows(y), "linear: y is ", dtype_name(y.dtype()), " with strides ", y.strides(),
+          ", expected evenly spaced f32 rows to accumulate into");
   if (!options.bias) return;
   const Tensor& bias = *options.bias;
-  require(bias.dtype() == DType::kF32 && bias.is_contiguous() && bias.shape() == Shape({weight.rows}), "linear: bias is ", dtype_name(bias.dtype()), " ",
-          bias.shape(), ", expected f32 [", weight.rows, "]");
+  check_tensor(ctx, "bias", bias);
+  require((bias.dtype() == DType::kF32 || bias.dtype() == x.dtype()) && bias.shape() == Shape({outputs}), "linear: bias is ",
+          dtype_name(bias.dtype()), " ", bias.shape(), ", expected ", dtype_name(x.dtype()), " or f32 [", outputs, "]");
+}
+
+const float* bias_values(Context& ctx, const LinearOptions& options) {
+  return options.bias ? read_rows(ctx, *options.bias).data : nullptr;
+}
+
+Tensor output_for(Context& ctx, const Tensor& x, int64_t outputs) {
+  check_tensor(ctx, "x", x);
+  Shape shape = x.shape();
+  shape[x.rank() - 1] = outputs;
+  return Tensor::empty(shape, x.dtype(), ctx.device());
+}
+
+// A weight tensor whose rows a kernel can walk: quantised ones as they are, plain ones in any view.
+void check_weight(const Context& ctx, const Tensor& weight) {
+  require(weight.defined(), "linear: weight is an empty handle, expected a tensor");
+  require(weight.device() == ctx.device(), "linear: weight is on device ", weight.device().name(), ", expected ", ctx.device().name());
+  require(weight.rank() == 2, "linear: weight has rank ", weight.rank(), ", expected 2");
+  if (!cpu::can_pack(weight.dtype())) {
+    fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(weight.dtype()), " are not supported");
+  }
+}
+
+MatrixView matrix_view(const Tensor& matrix) {
+  MatrixView view;
+  view.data = matrix.raw();
+  view.type = matrix.dtype();
+  view.rows = matrix.dim(0);
+  view.k = matrix.dim(1);
+  if (is_quantised(view.type)) {
+    view.row_stride = static_cast<int64_t>(dtype_bytes(view.type, static_cast<uint64_t>(matrix.strides()[0])));
+  } else {
+    view.row_stride = matrix.strides()[0] * traits(view.type).bytes;
+    view.column_stride = matrix.strides()[1] * traits(view.type).bytes;
+  }
+  return view;
 }
 
 }  // namespace
@@ -69,19 +101,56 @@ void append_weight(Context& ctx, const WeightSource& source, bool expand, Packed
 
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
   require_cpu(ctx, "linear");
-  const Rows x_rows = rows_of(x, "x");
-  const Rows y_rows = rows_of(y, "y");
-  check_shapes(x, weight, y, options);
+  check(ctx, x, weight.k, weight.rows, y, options);
+  if (y.elements() == 0) return;
+  const ScratchScope scope(ctx);
+  const F32Rows x_rows = read_rows(ctx, x);
+  const F32Rows y_rows = output_rows(ctx, y);
   LinearArgs args;
-  args.x = x.data<float>();
+  args.x = x_rows.data;
   args.ldx = x_rows.stride;
   args.rows = x_rows.count;
   args.weight = &weight;
-  args.bias = options.bias ? options.bias->data<float>() : nullptr;
-  args.y = y.data<float>();
+  args.bias = bias_values(ctx, options);
+  args.y = y_rows.data;
   args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
   cpu::linear(ctx, args);
+  write_rows(ctx, y_rows, y);
+}
+
+void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options) {
+  require_cpu(ctx, "linear");
+  check_weight(ctx, weight);
+  check(ctx, x, weight.dim(1), weight.dim(0), y, options);
+  if (y.elements() == 0) return;
+  const ScratchScope scope(ctx);
+  const F32Rows x_rows = read_rows(ctx, x);
+  const F32Rows y_rows = output_rows(ctx, y);
+  MatmulArgs args;
+  args.x = x_rows.data;
+  args.ldx = x_rows.stride;
+  args.rows = x_rows.count;
+  args.b = matrix_view(weight);
+  args.bias = bias_values(ctx, options);
+  args.y = y_rows.data;
+  args.ldy = y_rows.stride;
+  args.accumulate = options.accumulate;
+  cpu::matmul(ctx, args);
+  write_rows(ctx, y_rows, y);
+}
+
+Tensor linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const LinearOptions& options) {
+  Tensor y = output_for(ctx, x, weight.rows);
+  linear(ctx, x, weight, y, options);
+  return y;
+}
+
+Tensor linear(Context& ctx, const Tensor& x, const Tensor& weight, const LinearOptions& options) {
+  check_weight(ctx, weight);
+  Tensor y = output_for(ctx, x, weight.dim(0));
+  linear(ctx, x, weight, y, options);
+  return y;
 }
 
 }  // namespace wick::ops

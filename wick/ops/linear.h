@@ -1,4 +1,4 @@
-// Matrix products with weights that stay as they are: y = x W^T + b.
+// Matrix products with weights: y = x W^T + b.
 #pragma once
 
 #include "wick/kernels/packed_weight.h"
@@ -15,14 +15,21 @@ bool can_pack(DType type);  // whether weights of this type have kernels
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
 
 struct LinearOptions {
-  const Tensor* bias = nullptr;  // [N] f32
-  bool accumulate = false;       // y += instead of y =
+  const Tensor* bias = nullptr;  // [N] f32 or the dtype of x
+  bool accumulate = false;       // y += instead of y =; f32 only
 };
 
-// y[..., n] = sum over k of x[..., k] * W[n, k] + bias[n].   x: [..., K] f32, any rank >= 1, rows contiguous;  y: [..., N] f32, rows contiguous,
-// must not overlap x. Sums in f32 in ascending k; x is rounded once as the weight's type asks (kernels/linear.h). A row's result does not
-// depend on the other rows or on the number of threads. Synchronous on the CPU.
+// y[..., n] = sum over k of x[..., k] * W[n, k] + bias[n].
+// x: [..., K] f32|f16|bf16, any rank >= 1, any view;  y: [..., N], dtype of x, any view, must not overlap x (not checked).
+// W: packed once and for all, or a tensor [N, K] of f32|f16|bf16 (any view) or of a quantised type, packed on the way by every call: for a
+// weight that is used again, pack it.
+// x is rounded once as the weight's type asks (kernels/linear.h), sums in f32 in ascending k, the result rounded once. A row's result does
+// not depend on the other rows or on the number of threads. f32 rows that are evenly spaced are used where they are, other views cost a
+// copy. Synchronous on the CPU.
 // Throws Error(kInvalidArgument) on a rank, shape or dtype mismatch, Error(kUnsupported) on a device without the kernel.
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options = {});
+void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options = {});
+Tensor linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const LinearOptions& options = {});
+Tensor linear(Context& ctx, const Tensor& x, const Tensor& weight, const LinearOptions& options = {});
 
 }  // namespace wick::ops

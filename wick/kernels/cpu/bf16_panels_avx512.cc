@@ -45,7 +45,7 @@ template <int R, int P>
 WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
   const Activations& x = *job.x;
   const int64_t pairs = (x.k + 1) / 2;
-  const std::byte* weights = job.segment->storage->data() + panel * job.segment->panel_bytes;
+  const std::byte* weights = job.panels + panel * job.segment->panel_bytes;
   const uint16_t* rows = x.bf16 + row * x.ld_bf16;
   __m512 acc[R][P];
 #pragma GCC unroll 8

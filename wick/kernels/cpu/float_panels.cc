@@ -49,7 +49,7 @@ struct Bf16 {
 // R rows times P panels.
 template <class Format, int R, int P>
 void tile(const PanelJob& job, int64_t panel, int64_t row) {
-  const std::byte* weights = job.segment->storage->data() + panel * job.segment->panel_bytes;
+  const std::byte* weights = job.panels + panel * job.segment->panel_bytes;
   V acc[R][P][kVectors];
   for (int r = 0; r < R; ++r) {
     for (int p = 0; p < P; ++p) {

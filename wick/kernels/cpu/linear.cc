@@ -1,6 +1,7 @@
 #include "wick/kernels/linear.h"
 
 #include <algorithm>
+#include <span>
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cpu/panels.h"
@@ -23,11 +24,8 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
   return out;
 }
 
-// Rounds x in every form that some segment needs.
-Activations round_input(Context& ctx, const LinearArgs& args) {
-  const auto& segments = args.weight->segments;
-  const int64_t rows = args.rows;
-  const int64_t k = args.weight->k;
+// Rounds x, [rows, k], in every form that some segment needs.
+Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, std::span<const WeightSegment> segments) {
   const bool blocks = std::any_of(segments.begin(), segments.end(), uses_blocks);
   const bool precise = std::any_of(segments.begin(), segments.end(), uses_remainder);
   const bool bf16 = std::any_of(segments.begin(), segments.end(), uses_bf16);
@@ -38,25 +36,25 @@ Activations round_input(Context& ctx, const LinearArgs& args) {
     out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
   }
   if (blocks || bf16) {
-    const int64_t grain = std::max<int64_t>(1, 16384 / k);  // a few µs of work: less is not worth waking a thread for
+    const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, k));  // a few µs of work: less is not worth waking a thread for
     ctx.pool().parallel_for(rows, grain, [&](int64_t begin, int64_t end, int) {
-      if (blocks) quantise_rows(ctx.isa(), args.x, args.ldx, k, begin, end, out, precise ? rows : 0);
-      if (bf16) round_rows_bf16(ctx.isa(), args.x, args.ldx, k, begin, end, out);
+      if (blocks) quantise_rows(ctx.isa(), x, ldx, k, begin, end, out, precise ? rows : 0);
+      if (bf16) round_rows_bf16(ctx.isa(), x, ldx, k, begin, end, out);
     });
   }
-  Activations x;
-  x.rows = rows;
-  x.k = k;
-  x.f32 = args.x;
-  x.ld_f32 = args.ldx;
-  x.bf16 = out.bf16;
-  x.ld_bf16 = out.ld_bf16;
-  x.q = out.q;
-  x.scale = out.scale;
-  x.scaled_sum = out.scaled_sum;
-  x.minus_8_sum = out.minus_8_sum;
-  x.minus_128_sum = out.minus_128_sum;
-  return x;
+  Activations rounded;
+  rounded.rows = rows;
+  rounded.k = k;
+  rounded.f32 = x;
+  rounded.ld_f32 = ldx;
+  rounded.bf16 = out.bf16;
+  rounded.ld_bf16 = out.ld_bf16;
+  rounded.q = out.q;
+  rounded.scale = out.scale;
+  rounded.scaled_sum = out.scaled_sum;
+  rounded.minus_8_sum = out.minus_8_sum;
+  rounded.minus_128_sum = out.minus_128_sum;
+  return rounded;
 }
 
 void float_kernel_scalar(const PanelJob& job) { float_panels(job, Isa::kScalar); }
@@ -79,6 +77,7 @@ void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64
     job.panel_end = std::min(panels, end - first_panel);
     if (job.panel_begin < job.panel_end) {
       job.segment = &segment;
+      job.panels = segment.storage->data();
       Activations x = input;
       if (uses_remainder(segment)) x.rows = 2 * args.rows;
       job.x = &x;
@@ -89,6 +88,12 @@ void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64
     first_panel += panels;
     column += segment.rows;
   }
+}
+
+// At least 16 KiB of weights or 64 Ki products per claim; an even number of panels, since kernels like pairs.
+int64_t panel_grain(int64_t panel_size, int64_t k, int64_t rows) {
+  const int64_t cost = std::max<int64_t>(1, panel_size * 4 + k * kPanelRows * rows);
+  return round_up<int64_t>(std::max<int64_t>(1, 65536 / cost), 2);
 }
 
 }  // namespace
@@ -113,7 +118,7 @@ int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuant
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
   const ScratchScope scope(ctx);
-  const Activations x = round_input(ctx, args);
+  const Activations x = round_input(ctx, args.x, args.ldx, args.rows, args.weight->k, args.weight->segments);
   int64_t panels = 0;
   int64_t bytes = 0;
   for (const WeightSegment& segment : args.weight->segments) {
@@ -122,11 +127,40 @@ void linear(Context& ctx, const LinearArgs& args) {
   }
   const int64_t per_worker = panel_scratch_bytes(args.weight->k);
   std::byte* scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
-  // At least 16 KiB of weights or 64 Ki products per claim; an even number of panels, since kernels like pairs.
-  const int64_t panel_cost = std::max<int64_t>(1, bytes / panels * 4 + args.weight->k * kPanelRows * args.rows);
-  const int64_t grain = round_up<int64_t>(std::max<int64_t>(1, 65536 / panel_cost), 2);
-  ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
+  ctx.pool().parallel_for(panels, panel_grain(bytes / panels, args.weight->k, args.rows), [&](int64_t begin, int64_t end, int worker) {
     run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker);
+  });
+}
+
+// Each worker packs a few panels at a time into scratch of its own and multiplies them while they are in its cache.
+void matmul(Context& ctx, const MatmulArgs& args) {
+  constexpr int64_t kPanels = 4;  // the most that a kernel takes at a time
+  if (args.rows == 0 || args.b.rows == 0) return;
+  const ScratchScope scope(ctx);
+  WeightSegment segment;
+  segment.type = args.b.type;
+  segment.rows = args.b.rows;
+  segment.k = args.b.k;
+  segment.panel_bytes = panel_bytes(args.b.type, args.b.k);
+  const Activations x = round_input(ctx, args.x, args.ldx, args.rows, args.b.k, {&segment, 1});
+  const int64_t unpacked = panel_scratch_bytes(args.b.k);
+  const int64_t per_worker = unpacked + kPanels * segment.panel_bytes;
+  std::byte* scratch = ctx.scratch<std::byte>(mul_or_fail<int64_t>(per_worker, ctx.threads(), "matmul: scratch")).data();
+  const int64_t panels = ceil_div(args.b.rows, kPanelRows);
+  const int64_t grain = panel_grain(segment.panel_bytes, args.b.k, args.rows);
+  ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
+    PanelJob job;
+    job.segment = &segment;
+    job.x = &x;
+    job.out = {args.y, args.rows, args.ldy, args.bias, args.accumulate};
+    job.scratch = scratch + worker * per_worker;
+    std::byte* packed = job.scratch + unpacked;
+    for (job.panel_begin = begin; job.panel_begin < end; job.panel_begin = job.panel_end) {
+      job.panel_end = std::min(end, job.panel_begin + kPanels);
+      for (int64_t p = job.panel_begin; p < job.panel_end; ++p) pack_panel(args.b, p, packed + (p - job.panel_begin) * segment.panel_bytes);
+      job.panels = packed - job.panel_begin * segment.panel_bytes;
+      panel_kernel(segment.type, ctx.isa())(job);
+    }
   });
 }
 

@@ -98,7 +98,38 @@ void pack_row(DType type, const std::byte* row, int64_t k, int64_t r, std::byte*
   });
 }
 
+// Plain elements of any strides. Whole squares of 16 x 16 keep both sides in cache lines that are used up at once.
+template <class T>
+void pack_strided(const MatrixView& matrix, int64_t first, int64_t rows, T* out) {
+  const int64_t pair = matrix.type == DType::kBF16 ? 2 : 1;
+  const std::byte* data = matrix.data + first * matrix.row_stride;
+  const auto at = [&](int64_t r, int64_t i) { return *reinterpret_cast<const T*>(data + r * matrix.row_stride + i * matrix.column_stride); };
+  for (int64_t begin = 0; begin < matrix.k; begin += kPanelRows) {
+    const int64_t end = std::min(matrix.k, begin + kPanelRows);
+    if (matrix.row_stride == static_cast<int64_t>(sizeof(T)) && pair == 1 && rows == kPanelRows) {  // rows are neighbours: a row of the panel is one run
+      for (int64_t i = begin; i < end; ++i) std::memcpy(out + i * kPanelRows, data + i * matrix.column_stride, kPanelRows * sizeof(T));
+      continue;
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = begin; i < end; ++i) out[(i / pair * kPanelRows + r) * pair + i % pair] = at(r, i);
+    }
+  }
+}
+
 }  // namespace
+
+void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out) {
+  const int64_t first = panel * kPanelRows;
+  const int64_t rows = std::min(kPanelRows, matrix.rows - first);
+  if (rows < kPanelRows || matrix.k % 2 != 0) std::memset(out, 0, static_cast<size_t>(panel_bytes(matrix.type, matrix.k)));
+  if (is_quantised(matrix.type)) {
+    for (int64_t r = 0; r < rows; ++r) pack_row(matrix.type, matrix.data + (first + r) * matrix.row_stride, matrix.k, r, out);
+  } else if (matrix.type == DType::kF32) {
+    pack_strided(matrix, first, rows, reinterpret_cast<float*>(out));
+  } else {
+    pack_strided(matrix, first, rows, reinterpret_cast<uint16_t*>(out));
+  }
+}
 
 bool can_pack(DType type) {
   switch (type) {

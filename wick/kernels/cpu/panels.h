@@ -51,7 +51,8 @@ struct PanelOutput {
 };
 
 struct PanelJob {
-  const WeightSegment* segment = nullptr;
+  const WeightSegment* segment = nullptr;  // type, rows and panel_bytes; its storage is not read
+  const std::byte* panels = nullptr;       // where panel 0 is, or would be: panels panel_begin to panel_end - 1 are read
   const Activations* x = nullptr;
   PanelOutput out;             // y and bias at the segment's first column
   int64_t panel_begin = 0;
@@ -66,6 +67,9 @@ int64_t panel_scratch_bytes(int64_t k);
 // The kernel for a weight type on an instruction set.
 PanelKernel panel_kernel(DType type, Isa isa);
 int64_t panel_bytes(DType type, int64_t k);
+
+// Writes rows [16 panel, 16 panel + 16) of `matrix` as a panel of its type; missing rows become zeros.
+void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out);
 
 // Kernels, by file.
 void float_panels(const PanelJob& job, Isa isa);                    // float_panels.cc: f32, f16, bf16

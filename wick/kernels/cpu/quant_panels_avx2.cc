@@ -107,7 +107,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
 template <Format F>
 void run(const PanelJob& job) {
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
-    const auto* panel = reinterpret_cast<const uint8_t*>(job.segment->storage->data() + p * job.segment->panel_bytes);
+    const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
     int64_t row = 0;
     for (; row + 4 <= job.x->rows; row += 4) tile<F, 4>(job, panel, p, row);
     for (; row < job.x->rows; ++row) tile<F, 1>(job, panel, p, row);

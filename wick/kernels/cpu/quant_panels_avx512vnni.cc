@@ -108,7 +108,7 @@ WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t pa
 template <class F>
 void direct(const PanelJob& job) {
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
-    const auto* panel = reinterpret_cast<const uint8_t*>(job.segment->storage->data() + p * job.segment->panel_bytes);
+    const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
     int64_t row = 0;
     for (; row + 4 <= job.x->rows; row += 4) direct_tile<F, 4>(job, panel, p, row);
     switch (job.x->rows - row) {
@@ -210,7 +210,7 @@ void gemm_panels(const PanelJob& job, int64_t panel_index) {
   const int64_t blocks = job.x->k / kQuantBlock;
   Unpacked panels[P];
   for (int p = 0; p < P; ++p) {
-    const auto* packed = reinterpret_cast<const uint8_t*>(job.segment->storage->data() + (panel_index + p) * job.segment->panel_bytes);
+    const auto* packed = reinterpret_cast<const uint8_t*>(job.panels + (panel_index + p) * job.segment->panel_bytes);
     panels[p] = unpack<F>(packed, blocks, job.scratch + p * (panel_scratch_bytes(job.x->k) / 2));
   }
   int64_t row = 0;

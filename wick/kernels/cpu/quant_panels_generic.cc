@@ -58,7 +58,7 @@ void quant_panels_generic(const PanelJob& job) {
   const DType type = job.segment->type;
   const BlockLayout layout{type == DType::kQ8_0, type == DType::kQ4_1, type == DType::kQ8_0 ? 8 : 4};
   for (int64_t panel = job.panel_begin; panel < job.panel_end; ++panel) {
-    const auto* weights = reinterpret_cast<const uint8_t*>(job.segment->storage->data() + panel * job.segment->panel_bytes);
+    const auto* weights = reinterpret_cast<const uint8_t*>(job.panels + panel * job.segment->panel_bytes);
     for (int64_t row = 0; row < job.x->rows; ++row) {
       float acc[kPanelRows] = {};
       row_times_panel(job, layout, weights, row, acc);

@@ -67,4 +67,16 @@ void linear(Context&, const LinearArgs& args) {
   }
 }
 
+void matmul(const MatmulArgs& args) {
+  for (int64_t t = 0; t < args.rows; ++t) {
+    for (int64_t n = 0; n < args.n; ++n) {
+      double sum = 0;
+      for (int64_t i = 0; i < args.k; ++i) {
+        sum += args.a[t * args.a_strides[0] + i * args.a_strides[1]] * args.b[n * args.b_strides[0] + i * args.b_strides[1]];
+      }
+      args.y[t * args.y_strides[0] + n * args.y_strides[1]] = sum;
+    }
+  }
+}
+
 }  // namespace wick::ref

@@ -1,0 +1,17 @@
+// Copies between float types. Not checked here: ops/ does that.
+#pragma once
+
+#include "wick/kernels/rows.h"
+#include "wick/tensor/context.h"
+
+namespace wick {
+
+// to = from, to nearest even. Views of the same rows; f32, f16 or bf16 each, any step.
+namespace ref {
+void convert(const RowsView& from, const RowsView& to);
+}
+namespace cpu {
+void convert(Context& ctx, const RowsView& from, const RowsView& to);
+}
+
+}  // namespace wick

@@ -1,0 +1,120 @@
+#include "wick/ops/matmul.h"
+
+#include <algorithm>
+
+#include "wick/kernels/linear.h"
+#include "wick/ops/arguments.h"
+#include "wick/ops/device.h"
+#include "wick/ops/f32_rows.h"
+
+namespace wick::ops {
+namespace {
+
+// Dimension `i` of `rank` broadcast dimensions, of a tensor with two more: 1 where it has none.
+int64_t leading_size(const Tensor& tensor, int i, int rank) {
+  const int own = i - (rank - (tensor.rank() - 2));
+  return own < 0 ? 1 : tensor.shape()[own];
+}
+
+Shape product_shape(const Tensor& a, const Tensor& b) {
+  const int rank = std::max(a.rank(), b.rank()) - 2;
+  int64_t sizes[Dims::kMaxRank];
+  for (int i = 0; i < rank; ++i) {
+    const int64_t of_a = leading_size(a, i, rank);
+    const int64_t of_b = leading_size(b, i, rank);
+    require(of_a == of_b || of_a == 1 || of_b == 1, "matmul: leading dimensions of a ", a.shape(), " and b ", b.shape(), " do not broadcast");
+    sizes[i] = of_a == 1 ? of_b : of_a;
+  }
+  sizes[rank] = a.dim(-2);
+  sizes[rank + 1] = b.dim(-1);
+  return Shape(std::span<const int64_t>(sizes, static_cast<size_t>(rank) + 2));
+}
+
+void check_factors(const Context& ctx, const Tensor& a, const Tensor& b) {
+  require_floating(ctx, "matmul", {{"a", a}, {"b", b}});
+  require_same_dtype("matmul", {"a", a}, {"b", b});
+  require(a.rank() >= 2 && b.rank() >= 2, "matmul: a has rank ", a.rank(), " and b ", b.rank(), ", expected at least 2");
+  require(a.dim(-1) == b.dim(-2), "matmul: a is ", a.shape(), " and b ", b.shape(), ": a's last dimension and b's last but one differ");
+}
+
+// The matrix of `tensor` at leading index `index` of `shape`.
+Tensor matrix_at(const Tensor& tensor, const Shape& shape, int64_t index) {
+  const int rank = shape.rank() - 2;
+  const int own_rank = tensor.rank() - 2;
+  Tensor matrix = tensor;
+  for (int i = rank - 1; i >= 0; --i) {
+    const int64_t at = index % shape[i];
+    index /= shape[i];
+    const int own = i - (rank - own_rank);
+    if (own < 0) continue;
+    const int64_t position = tensor.shape()[own] == 1 ? 0 : at;
+    matrix = matrix.slice(own, position, position + 1);
+  }
+  return matrix;
+}
+
+void multiply_f64(const Tensor& a, const Tensor& b, const Tensor& y) {
+  ref::MatmulArgs args;
+  args.a = a.data<double>();
+  args.b = b.data<double>();
+  args.y = y.data<double>();
+  args.rows = a.dim(-2);
+  args.n = b.dim(-1);
+  args.k = a.dim(-1);
+  for (int i = 0; i < 2; ++i) {
+    args.a_strides[i] = a.strides()[a.rank() - 2 + i];
+    args.b_strides[i] = b.strides()[b.rank() - 1 - i];
+    args.y_strides[i] = y.strides()[y.rank() - 2 + i];
+  }
+  ref::matmul(args);
+}
+
+// Of tensors whose leading dimensions are all 1.
+void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
+  const ScratchScope scope(ctx);
+  const F32Rows a_rows = read_rows(ctx, a);
+  const F32Rows y_rows = output_rows(ctx, y);
+  const int64_t bytes = traits(b.dtype()).bytes;
+  MatmulArgs args;
+  args.x = a_rows.data;
+  args.ldx = a_rows.stride;
+  args.rows = a_rows.count;
+  args.b = {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
+  args.y = y_rows.data;
+  args.ldy = y_rows.stride;
+  cpu::matmul(ctx, args);
+  write_rows(ctx, y_rows, y);
+}
+
+}  // namespace
+
+void matmul(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
+  require_cpu(ctx, "matmul");
+  check_factors(ctx, a, b);
+  require_floating(ctx, "matmul", {{"y", y}});
+  require_same_dtype("matmul", {"a", a}, {"y", y});
+  const Shape shape = product_shape(a, b);
+  require(y.shape() == shape, "matmul: y is ", y.shape(), ", expected ", shape);
+  if (y.elements() == 0) return;
+  int64_t count = 1;
+  for (int i = 0; i < shape.rank() - 2; ++i) count *= shape[i];
+  for (int64_t i = 0; i < count; ++i) {
+    const Tensor left = matrix_at(a, shape, i);
+    const Tensor right = matrix_at(b, shape, i);
+    const Tensor out = matrix_at(y, shape, i);
+    if (a.dtype() == DType::kF64) {
+      multiply_f64(left, right, out);
+    } else {
+      multiply(ctx, left, right, out);
+    }
+  }
+}
+
+Tensor matmul(Context& ctx, const Tensor& a, const Tensor& b) {
+  check_factors(ctx, a, b);
+  Tensor y = Tensor::empty(product_shape(a, b), a.dtype(), ctx.device());
+  matmul(ctx, a, b, y);
+  return y;
+}
+
+}  // namespace wick::ops
