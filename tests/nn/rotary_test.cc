@@ -78,6 +78,54 @@ TEST(RopeFrequencies, Factors) {
   EXPECT_THAT(rope_frequencies(with), testing::Pointwise(testing::DoubleEq(), {1.0, 0.05, 0.0025, 0.000125}));
 }
 
+// Values of transformers 5.23, ROPE_INIT_FUNCTIONS, head size 8, theta 10000.
+TEST(RopeFrequencies, Yarn) {
+  RopeConfig yarn = config(8, 32768);
+  yarn.scaling = RopeScaling::kYarn;
+  yarn.factor = 4;
+  yarn.original_context = 8192;
+  EXPECT_THAT(rope_frequencies(yarn), testing::Pointwise(testing::DoubleNear(5e-9), {1.0, 0.10000000149011612, 0.007499999366700649, 0.0005000000237487257}));
+  EXPECT_NEAR(rope_magnitude(yarn), 1.1386294361119891, 1e-12);
+  yarn.attention_factor = 1.5;
+  EXPECT_EQ(rope_magnitude(yarn), 1.5);
+}
+
+TEST(RopeFrequencies, Dynamic) {
+  RopeConfig dynamic = config(8, 32768);
+  dynamic.scaling = RopeScaling::kDynamic;
+  dynamic.factor = 2;
+  dynamic.original_context = 8192;
+  dynamic.length = 16384;
+  EXPECT_THAT(rope_frequencies(dynamic), testing::Pointwise(testing::DoubleNear(5e-9), {1.0, 0.06933612376451492, 0.0048074983060359955, 0.00033333332976326346}));
+  dynamic.length = 100;  // within the original context nothing changes
+  EXPECT_THAT(rope_frequencies(dynamic), testing::Pointwise(testing::DoubleNear(1e-12), rope_frequencies(config(8))));
+}
+
+TEST(RopeFrequencies, LongRope) {
+  RopeConfig longrope = config(8, 32768);
+  longrope.scaling = RopeScaling::kLongRope;
+  longrope.factor = 4;
+  longrope.original_context = 8192;
+  longrope.short_factors = Tensor::from_values(std::vector<float>{1, 1.5f, 2, 2.5f}, {4});
+  longrope.long_factors = Tensor::from_values(std::vector<float>{1, 3, 6, 9}, {4});
+  EXPECT_THAT(rope_frequencies(longrope), testing::Pointwise(testing::DoubleNear(5e-9), {1.0, 0.1 / 3, 0.01 / 6, 0.001 / 9}));
+  longrope.length = 8192;
+  EXPECT_THAT(rope_frequencies(longrope), testing::Pointwise(testing::DoubleNear(5e-9), {1.0, 0.1 / 1.5, 0.005, 0.0004}));
+  EXPECT_NEAR(rope_magnitude(longrope), std::sqrt(1 + std::log(4.0) / std::log(8192.0)), 1e-12);
+  longrope.long_factors = Tensor();
+  expect_error(longrope, "long_factors are missing");
+}
+
+TEST(RopeTable, CarriesTheMagnitude) {
+  RopeConfig yarn = config(8, 32768);
+  yarn.scaling = RopeScaling::kYarn;
+  yarn.factor = 4;
+  Context ctx;
+  RopeTable table(yarn);
+  table.ensure(ctx, 3);
+  EXPECT_EQ(table.cos().data<float>()[0], static_cast<float>(rope_magnitude(yarn)));
+}
+
 TEST(RopeTable, HoldsTheAnglesRoundedOnce) {
   Context ctx(Device::cpu(), {3, default_isa()});
   RopeTable table(config());

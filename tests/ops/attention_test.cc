@@ -165,6 +165,8 @@ std::vector<float> twin(const std::vector<Part>& parts, const Dimensions& dims, 
   args.scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<float>(dims.head_dim));
   args.window = options.window;
   args.softcap = options.softcap;
+  if (options.alibi.defined()) args.alibi = options.alibi.data<float>();
+  if (options.sinks.defined()) args.sinks = options.sinks.data<float>();
   ref::paged_attention(args, step.view(), cache.view);
   return out;
 }
@@ -202,6 +204,21 @@ TEST(PagedAttention, MatchesTwinWithWindowSoftcapAndScale) {
     for (const int64_t window : {1, 7, 64, 65, 500}) expect_paged_matches_twin(isa, DType::kF32, {6, 2, 32}, {0.3f, window, 0});
     expect_paged_matches_twin(isa, DType::kF16, {6, 2, 32}, {0.3f, 0, 2});
     expect_paged_matches_twin(isa, DType::kBF16, {6, 2, 32}, {0.01f, 33, 30});
+  }
+}
+
+Tensor alibi_slopes(int64_t heads) {
+  std::vector<float> slopes;
+  for (int64_t h = 0; h < heads; ++h) slopes.push_back(std::exp2(-8.0f * static_cast<float>(h + 1) / static_cast<float>(heads)));
+  return Tensor::from_values(slopes, {heads});
+}
+
+TEST(PagedAttention, MatchesTwinWithAlibiAndSinks) {
+  const Tensor sinks = Tensor::from_values(std::vector<float>{-3, 0, 1, 5, 40, -200}, {6});
+  for (const Isa isa : isas()) {
+    expect_paged_matches_twin(isa, DType::kF32, {6, 2, 32}, {0, 0, 0, alibi_slopes(6), {}});
+    expect_paged_matches_twin(isa, DType::kF16, {6, 2, 32}, {0, 70, 2, alibi_slopes(6), sinks});
+    expect_paged_matches_twin(isa, DType::kF32, {6, 2, 32}, {0, 0, 0, {}, sinks});
   }
 }
 
@@ -377,8 +394,10 @@ void expect_dense_matches_twin(Isa isa, DType type, const Shape& q_shape, const 
   };
   const Tensor exact = Tensor::from_memory(expected.data(), q_shape, DType::kF32);
   DenseAttentionArgs args{view(q),  view(k),  view(v),  view(exact),   q.dim(0),       q.dim(1),       k.dim(1),
-                          q.dim(2), k.dim(2), q.dim(3), options.scale, options.causal, options.window, options.softcap};
+                          q.dim(2), k.dim(2), q.dim(3), options.scale, options.causal, options.window, options.softcap, nullptr, nullptr};
   if (args.scale == 0) args.scale = 1 / std::sqrt(static_cast<float>(q.dim(3)));
+  if (options.alibi.defined()) args.alibi = options.alibi.data<float>();
+  if (options.sinks.defined()) args.sinks = options.sinks.data<float>();
   ref::attention(args);
   const double bound = type == DType::kF32 ? 1e-11 : type == DType::kF16 ? 5e-7 : 2e-5;
   const std::vector<float> got = values_of(ops::attention(ctx, q, k, v, options));
@@ -409,6 +428,24 @@ TEST(Attention, MatchesTwin) {
     for (const int64_t head_dim : {32, 96, 128, 256})
       expect_dense_matches_twin(isa, DType::kF32, {1, 8, 66, head_dim}, {1, 2, 66, head_dim}, {0, true, 0, 0});
   }
+}
+
+TEST(Attention, MatchesTwinWithAlibiAndSinks) {
+  const Tensor sinks = Tensor::from_values(std::vector<float>{-3, 0, 1, 60}, {4});
+  for (const Isa isa : isas()) {
+    expect_dense_matches_twin(isa, DType::kF32, {2, 4, 33, 64}, {2, 2, 100, 64}, {0, true, 0, 0, alibi_slopes(4), sinks});
+    expect_dense_matches_twin(isa, DType::kBF16, {1, 4, 5, 32}, {1, 4, 300, 32}, {0, false, 0, 0, {}, sinks});
+  }
+}
+
+// A sink with the score of the only key takes half of the weight; where no key is seen there is nothing to take from.
+TEST(Attention, SinksTakeTheirShare) {
+  Context ctx(Device::cpu(), {1});
+  const Tensor q = Tensor::from_values(std::vector<float>(2 * 8, 1.0f), {1, 1, 2, 8}), k = Tensor::from_values(std::vector<float>(8, 0.5f), {1, 1, 1, 8});
+  const Tensor sink = Tensor::from_values(std::vector<float>{4}, {1});  // q·k with scale 1
+  const std::vector<float> y = values_of(ops::attention(ctx, q, k, k, {1, true, 0, 0, {}, sink}));
+  EXPECT_EQ(y[0], 0.0f);
+  EXPECT_NEAR(y[8], 0.25f, 1e-6);
 }
 
 TEST(Attention, RowsThatSeeNothingAreZero) {
@@ -451,6 +488,15 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THAT(attempt(k, k, {0, true, -5, 0}), HasSubstr("window"));
   const Tensor odd = tensor({1, 1, 1, 12});
   EXPECT_THAT(message_of([&] { ops::attention(ctx, odd, odd, odd); }), HasSubstr("head size 12"));
+}
+
+TEST(Attention, RefusesAlibiAndSinksThatDoNotFit) {
+  Context ctx(Device::cpu(), {1});
+  const Tensor q = Tensor::zeros({1, 4, 3, 16}, DType::kF32);
+  const auto attempt = [&](const ops::AttentionOptions& options) { return message_of([&] { ops::attention(ctx, q, q, q, options); }); };
+  EXPECT_THAT(attempt({0, false, 0, 0, alibi_slopes(4), {}}), HasSubstr("alibi needs causal"));
+  EXPECT_THAT(attempt({0, true, 0, 0, alibi_slopes(3), {}}), HasSubstr("alibi is f32 [3], expected contiguous f32 [4]"));
+  EXPECT_THAT(attempt({0, true, 0, 0, {}, Tensor::zeros({4}, DType::kF16)}), HasSubstr("sinks is f16 [4]"));
 }
 
 TEST(PagedAttention, RefusesWhatDoesNotFit) {

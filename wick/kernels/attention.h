@@ -3,9 +3,10 @@
 // Row t with position n sees keys lo..n of its sequence, lo = max(0, n + 1 - window). Arithmetic of a row and head, all in f32:
 //   pages in ascending order within blocks of kAttentionBlock positions (absolute, so chunking cannot move them):
 //     s_j = fma chain over ascending d of (q_d · scale · log2 e) · k_jd;   softcap c: s_j = c · tanh(q·k · scale / c) · log2 e
+//     alibi a: s_j += a · log2 e · (j - n)
 //     m' = max(m, max s_j);   p_j = 2^(s_j - m');   l = l · 2^(m - m') + Σ p_j
 //     o = o · 2^(m - m'), then an fma chain over ascending j of p_j · v_j
-//   blocks merged in ascending order in the same way;   y = o / l, zeros where no key is seen.
+//   blocks merged in ascending order in the same way;   y = o / l, zeros where no key is seen;   sink z: l += 2^(z · log2 e - m)
 // Every row has this chain whatever tile, batch or thread works on it: results are bit-identical for one instruction set.
 #pragma once
 
@@ -28,6 +29,8 @@ struct AttentionArgs {
   float scale = 1;
   int64_t window = 0;  // 0: no bound
   float softcap = 0;   // 0: none
+  const float* alibi = nullptr;  // [H] slopes, or none
+  const float* sinks = nullptr;  // [H] scores of a key without a value, or none
 };
 
 // Attention on plain tensors: a strided view of [B, heads, positions, Dh].
@@ -48,6 +51,8 @@ struct DenseAttentionArgs {
   bool causal = false;  // row t sees keys up to t + keys - rows
   int64_t window = 0;
   float softcap = 0;
+  const float* alibi = nullptr;  // causal only
+  const float* sinks = nullptr;
 };
 
 namespace cpu {

@@ -1,6 +1,7 @@
 #include "wick/nn/linear.h"
 
 #include "wick/base/error.h"
+#include "wick/nn/weight_tensor.h"
 #include "wick/ops/linear.h"
 
 namespace wick::nn {
@@ -10,6 +11,14 @@ Linear::Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bi
   auto weight = std::make_shared<PackedWeight>();
   for (const WeightSource& source : sources) ops::append_weight(ctx, source, expand, *weight);
   weight_ = std::move(weight);
+}
+
+Linear::Linear(Context& ctx, const Tensor& weight, Tensor bias) : Linear(ctx, {weight_source(weight)}, std::move(bias), false) {}
+
+Tensor Linear::forward(Context& ctx, const Tensor& x) const {
+  ops::LinearOptions options;
+  options.bias = bias_.defined() ? &bias_ : nullptr;
+  return ops::linear(ctx, x, *weight_, options);
 }
 
 void Linear::forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate) const {

@@ -24,6 +24,8 @@ class Linear {
   // `expand` turns weights into f32. bias: f32 [outputs] or undefined. Throws Error(kUnsupported) for a shard of more than one or a type
   // without kernels.
   Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bias, bool expand, Shard shard = {});
+  // One weight tensor [N, K], plain or quantised, of any view.
+  Linear(Context& ctx, const Tensor& weight, Tensor bias = {});
   // Shares a weight that something else owns, as a tied output head does.
   explicit Linear(std::shared_ptr<const PackedWeight> weight) : weight_(std::move(weight)) {}
 
@@ -33,6 +35,7 @@ class Linear {
 
   // y = x W^T + b, or y += when `accumulate`. Shapes, aliasing and errors as ops::linear.
   void forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate = false) const;
+  Tensor forward(Context& ctx, const Tensor& x) const;
 
  private:
   std::shared_ptr<const PackedWeight> weight_;

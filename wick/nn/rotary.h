@@ -16,7 +16,15 @@ enum class RopeScaling {
   kLinear,  // every frequency divided by factor (position interpolation)
   kLlama3,  // by wavelength w = 2 pi / frequency: below original_context / high_freq_factor kept, above original_context / low_freq_factor
             // divided by factor, between blended: ((1 - s) / factor + s) * frequency, s = (original_context / w - low) / (high - low)
+  kDynamic,   // dynamic NTK: theta grows with the length L = max(length, original_context):
+              // theta * (factor * L / original_context - (factor - 1))^(R / (R - 2))
+  kYarn,      // frequencies that turn often within original_context are kept, slow ones divided by factor, a ramp between; cos and sin
+              // are scaled by attention_factor (Peng et al. 2023, arXiv:2309.00071)
+  kLongRope,  // frequency i divided by short_factors[i], or by long_factors[i] when length exceeds original_context; cos and sin scaled
+              // by attention_factor (Ding et al. 2024, arXiv:2402.13753)
 };
+// All as Hugging Face transformers defines them, except that what depends on the length is chosen once, from RopeConfig::length, and not
+// anew as a sequence grows: results then do not depend on how it was cut.
 
 struct RopeConfig {
   double theta = 10000;
@@ -27,6 +35,12 @@ struct RopeConfig {
   double low_freq_factor = 1;
   double high_freq_factor = 4;
   int64_t original_context = 8192;
+  int64_t length = 0;           // kDynamic, kLongRope: the most positions the sequence may reach; 0: max_positions
+  double beta_fast = 32;        // kYarn: turns within original_context above which a frequency is kept
+  double beta_slow = 1;         // kYarn: and below which it is divided by factor
+  double attention_factor = 0;  // kYarn, kLongRope: 0: 0.1 ln(factor) + 1, and sqrt(1 + ln(factor) / ln(original_context)); factor > 1
+  Tensor short_factors;         // kLongRope: [R / 2] f32 on the CPU
+  Tensor long_factors;
   Tensor frequency_factors;  // optional, [R / 2] f32 on the CPU: each frequency is divided by its own, before any scaling
                              // ("rope_freqs.weight")
 };
@@ -34,8 +48,10 @@ struct RopeConfig {
 // theta^(-2i / R), i < R / 2, scaled as the config says; in f64.
 // Throws Error(kInvalidArgument) naming the field for a config that has no meaning.
 std::vector<double> rope_frequencies(const RopeConfig& config);
+// What cos and sin are multiplied by.
+double rope_magnitude(const RopeConfig& config);
 
-// cos and sin of position * frequency, [positions, R / 2]: angles in f64, rounded to f32 at the end. Grows on demand, so that a long
+// cos and sin of position * frequency, times rope_magnitude, [positions, R / 2]: angles in f64, rounded to f32 at the end. Grows on demand, so that a long
 // context costs nothing until it is used. Not safe to grow while another thread reads cos() or sin(); tensors taken earlier stay valid.
 class RopeTable {
  public:
@@ -57,6 +73,7 @@ class RopeTable {
  private:
   static constexpr int64_t kChunk = 256;
   std::vector<double> frequencies_;
+  double magnitude_;
   int64_t max_positions_;
   int64_t positions_ = 0;
   Tensor cos_;

@@ -22,6 +22,13 @@ void check_options(const char* op, float scale, int64_t window, float softcap) {
   require(softcap >= 0 && std::isfinite(softcap), op, ": softcap ", softcap);
 }
 
+const float* per_head(const char* op, const char* name, const Tensor& values, int64_t heads) {
+  if (!values.defined()) return nullptr;
+  require(values.device().is_cpu() && values.dtype() == DType::kF32 && values.is_contiguous() && values.shape() == Shape({heads}), op, ": ", name,
+          " is ", dtype_name(values.dtype()), " ", values.shape(), ", expected contiguous f32 [", heads, "]");
+  return values.data<float>();
+}
+
 HeadsView heads_view(const Tensor& x) {
   HeadsView view;
   view.data = x.raw();
@@ -87,6 +94,7 @@ void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, 
   check_dense(q, k, v, y);
   check_options("attention", options.scale, options.window, options.softcap);
   require(options.window == 0 || options.causal, "attention: a window needs causal");
+  require(!options.alibi.defined() || options.causal, "attention: alibi needs causal");
   if (q.elements() == 0) return;
   make_kv_layout(k.dtype(), k.dim(1), k.dim(3));  // checks the head size
   DenseAttentionArgs args;
@@ -104,6 +112,8 @@ void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, 
   args.causal = options.causal;
   args.window = options.window;
   args.softcap = options.softcap;
+  args.alibi = per_head("attention", "alibi", options.alibi, args.heads);
+  args.sinks = per_head("attention", "sinks", options.sinks, args.heads);
   cpu::attention(ctx, args);
 }
 
@@ -169,6 +179,8 @@ void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, cons
   args.scale = scale_or_default(options.scale, layout.head_dim);
   args.window = options.window;
   args.softcap = options.softcap;
+  args.alibi = per_head("paged_attention", "alibi", options.alibi, heads);
+  args.sinks = per_head("paged_attention", "sinks", options.sinks, heads);
   cpu::paged_attention(ctx, args, batch, cache);
 }
 

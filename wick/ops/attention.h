@@ -16,6 +16,9 @@ struct AttentionOptions {
   bool causal = false;  // row t sees keys 0 .. t + S - T
   int64_t window = 0;   // causal only: of these the last `window`, the row's own included; 0: all
   float softcap = 0;    // scores become softcap * tanh(score / softcap); 0: none
+  Tensor alibi = {};         // causal only: [H] f32, slopes: alibi * (j - the row's own position) is added to a score, so a slope
+                        // above 0, as 2^(-8 (h + 1) / H), favours near keys (Press et al. 2021, arXiv:2108.12409)
+  Tensor sinks = {};         // [H] f32: of each head the score of one more key, whose value is zero (Xiao et al. 2023, arXiv:2309.17453)
 };
 
 // y[b,h,t] = Σ_j softmax_j(q[b,h,t] · k[b,g,j] * scale) v[b,g,j],  g = h / (H / K): grouped heads, K and V are not repeated.
@@ -36,6 +39,7 @@ struct PagedAttentionOptions {
   float scale = 0;     // 0: 1 / sqrt(Dh)
   int64_t window = 0;  // keys that a row sees at most, its own included; 0: all
   float softcap = 0;
+  Tensor alibi = {}, sinks = {};  // as in AttentionOptions
 };
 
 // out[t] = causal attention of row t over its sequence's cached positions up to its own, which rope_append has written.

@@ -1,5 +1,6 @@
 #include "wick/kernels/cpu/attention_tile.h"
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,8 +38,15 @@ void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
   }
 }
 
-// Scores of one row over the keys [lo, hi) of a page: softcap, new maximum, powers, sum; rescales o when the maximum rose.
-void update_row(float* scores, int64_t lo, int64_t hi, float softcap, const SoftmaxState& state, int64_t r, int64_t stride) {
+// What is done to the scores of a row in one page.
+struct ScoreRule {
+  float softcap;   // 0: none
+  float slope;     // alibi, times log2 e; 0: none
+  float distance;  // from the row's position to the page's first key
+};
+
+// Scores of one row over the keys [lo, hi) of a page: softcap, alibi, new maximum, powers, sum; rescales o when the maximum rose.
+void update_row(float* scores, int64_t lo, int64_t hi, const ScoreRule& rule, const SoftmaxState& state, int64_t r, int64_t stride) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(Lanes(d));
   const int64_t first = lo / lanes * lanes;
@@ -46,9 +54,10 @@ void update_row(float* scores, int64_t lo, int64_t hi, float softcap, const Soft
   auto peak = Set(d, kMinusInfinity);
   for (int64_t i = first; i < hi; i += lanes) {
     auto s = LoadU(d, scores + i);
-    if (softcap > 0) s = Mul(Tanh(d, s), Set(d, softcap * kLog2E));
+    const auto index = Add(positions, Set(d, static_cast<float>(i)));
+    if (rule.softcap > 0) s = Mul(Tanh(d, s), Set(d, rule.softcap * kLog2E));
+    if (rule.slope != 0) s = MulAdd(Set(d, rule.slope), Add(index, Set(d, rule.distance)), s);
     if (i < lo || i + lanes > hi) {
-      const auto index = Add(positions, Set(d, static_cast<float>(i)));
       s = IfThenElse(And(Ge(index, Set(d, static_cast<float>(lo))), Lt(index, Set(d, static_cast<float>(hi)))), s, Set(d, kMinusInfinity));
     }
     StoreU(s, d, scores + i);
@@ -121,7 +130,11 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
     const int64_t width = (seen + 15) / 16 * 16;
     multiply_add(keys, tile.q + r0 * dim, dim, 0, dim, count, scores, kPagePositions, width, false);
     for (int64_t r = 0; r < count; ++r) {
-      if (lo[r] < hi[r]) update_row(scores + r * kPagePositions, lo[r], hi[r], tile.args->softcap, state, r0 + r, stride);
+      if (lo[r] >= hi[r]) continue;
+      const int64_t head = tile.kv_head * tile.group + (r0 + r) % tile.group;
+      const float slope = tile.args->alibi ? tile.args->alibi[head] * kLog2E : 0.0f;
+      const ScoreRule rule{tile.args->softcap, slope, static_cast<float>(base - (tile.end[r0 + r] - 1))};
+      update_row(scores + r * kPagePositions, lo[r], hi[r], rule, state, r0 + r, stride);
     }
     add_values(values, scores, lo, hi, count, state.o + r0 * stride, stride);
   }
@@ -197,7 +210,9 @@ void attention_store(const AttentionTile& tile, const SoftmaxState& state) {
     for (int64_t g = 0; g < tile.group; ++g) {
       const int64_t r = p * tile.group + g;
       const float* o = state.o + r * layout.value_stride;
-      const float inverse = state.l[r] == 0 ? 0.0f : 1.0f / state.l[r];
+      double sum = state.l[r];
+      if (args.sinks) sum += ::exp2(static_cast<double>(args.sinks[tile.kv_head * tile.group + g]) * kLog2E - state.m[r]);
+      const float inverse = state.l[r] == 0 ? 0.0f : static_cast<float>(1.0 / sum);
       for (int64_t i = 0; i < dim; ++i) out[g * dim + i] = o[i] * inverse;
     }
   }

@@ -110,6 +110,8 @@ void attention(Context& ctx, const DenseAttentionArgs& args) {
   paged.out = rows;
   paged.out_stride = width;
   paged.heads = static_cast<int32_t>(args.heads);
+  paged.alibi = args.alibi;
+  paged.sinks = args.sinks;
   paged.scale = args.scale;
   paged.window = args.window;
   paged.softcap = args.softcap;

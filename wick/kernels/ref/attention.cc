@@ -12,8 +12,8 @@
 namespace wick::ref {
 namespace {
 
-// y = Σ_j softmax(scores)_j · value(j) over keys [begin, end), zeros when there are none.
-void attend(int64_t begin, int64_t end, int64_t dim, FunctionRef<double(int64_t j)> score, FunctionRef<double(int64_t j, int64_t d)> value,
+// y = Σ_j softmax(scores)_j · value(j) over keys [begin, end), zeros when there are none. A sink is one more score, without a value.
+void attend(int64_t begin, int64_t end, int64_t dim, const float* sink, FunctionRef<double(int64_t j)> score, FunctionRef<double(int64_t j, int64_t d)> value,
             FunctionRef<void(int64_t d, double y)> put) {
   std::vector<double> weights;
   double peak = -INFINITY;
@@ -21,7 +21,8 @@ void attend(int64_t begin, int64_t end, int64_t dim, FunctionRef<double(int64_t 
     weights.push_back(score(j));
     peak = std::max(peak, weights.back());
   }
-  double sum = 0;
+  if (sink) peak = std::max(peak, double{*sink});
+  double sum = sink ? std::exp(*sink - peak) : 0;
   for (double& w : weights) sum += w = std::exp(w - peak);
   for (int64_t d = 0; d < dim; ++d) {
     double y = 0;
@@ -68,12 +69,12 @@ void paged_attention(const AttentionArgs& args, const StepBatch& batch, const Kv
           for (int64_t d = 0; d < dim; ++d) {
             sum += double{q[static_cast<size_t>(d)]} * key_at(cache, table[j / kPagePositions], h / group, j % kPagePositions, d);
           }
-          return capped(sum * args.scale, args.softcap);
+          return capped(sum * args.scale, args.softcap) + (args.alibi ? double{args.alibi[h]} * static_cast<double>(j - (end - 1)) : 0);
         };
         const auto value = [&](int64_t j, int64_t d) {
           return double{value_at(cache, table[j / kPagePositions], h / group, j % kPagePositions, d)};
         };
-        attend(begin, end, dim, score, value, [&](int64_t d, double y) { out[d] = static_cast<float>(y); });
+        attend(begin, end, dim, args.sinks ? args.sinks + h : nullptr, score, value, [&](int64_t d, double y) { out[d] = static_cast<float>(y); });
       }
     }
   }
@@ -89,10 +90,10 @@ void attention(const DenseAttentionArgs& args) {
         const auto score = [&](int64_t j) {
           double sum = 0;
           for (int64_t d = 0; d < args.head_dim; ++d) sum += double{get(args.q, b, h, t, d)} * get(args.k, b, h / group, j, d);
-          return capped(sum * args.scale, args.softcap);
+          return capped(sum * args.scale, args.softcap) + (args.alibi ? double{args.alibi[h]} * static_cast<double>(j - (end - 1)) : 0);
         };
         attend(
-            begin, end, args.head_dim, score, [&](int64_t j, int64_t d) { return double{get(args.v, b, h / group, j, d)}; },
+            begin, end, args.head_dim, args.sinks ? args.sinks + h : nullptr, score, [&](int64_t j, int64_t d) { return double{get(args.v, b, h / group, j, d)}; },
             [&](int64_t d, double y) { set(args.y, b, h, t, d, y); });
       }
     }
