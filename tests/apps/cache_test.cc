@@ -44,17 +44,19 @@ TEST_F(CacheTest, ErrorsSayWhatToDo) {
   EXPECT_EQ(failure("smollm2-135m").first, ErrorCode::kNotFound);
   EXPECT_THAT(failure("smollm2-135m").second, HasSubstr("wick pull smollm2-135m"));
   EXPECT_THAT(failure("other").second, HasSubstr("wick list"));
-  EXPECT_EQ(failure(folder.path()).first, ErrorCode::kUnsupported);
+  EXPECT_EQ(failure(folder.path()).first, ErrorCode::kIo);
   EXPECT_EQ(failure("/dev/null").first, ErrorCode::kIo);
 }
 
 TEST_F(CacheTest, NamesCannotLeaveTheFolder) {
   folder.write("secret.gguf", "x");
-  for (const std::string& name : {std::string("../secret"), std::string("models/../mine"), std::string("mine\0x", 6), std::string(100000, 'a'), std::string(".."),
+  for (const std::string& name : {std::string("../secret"), std::string("models/../mine"), std::string("mine\0x", 6), std::string(100000, 'a'),
                                   std::string("")}) {
     EXPECT_FALSE(is_model_name(name));
     EXPECT_EQ(failure(name).first, ErrorCode::kNotFound) << name.substr(0, 20);
   }
+  EXPECT_FALSE(is_model_name(".."));
+  EXPECT_EQ(failure("..").first, ErrorCode::kIo);  // a folder, named by its path
 }
 
 TEST_F(CacheTest, WhatLooksLikeAModel) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,29 +18,6 @@ extern char** environ;
 
 namespace wick::test {
 namespace {
-
-std::vector<std::string> clean_environment(const WickOptions& options) {
-  std::map<std::string, std::string> values;
-  for (char** variable = environ; *variable; ++variable) {
-    const std::string text = *variable;
-    const std::string name = text.substr(0, text.find('='));
-    if (name == "HOME" || name == "XDG_CACHE_HOME" || name == "NO_COLOR" || name.rfind("WICK_", 0) == 0) continue;
-    values[name] = text.substr(std::min(text.find('=') + 1, text.size()));
-  }
-  for (const auto& [name, value] : options.environment) values[name] = value;
-  std::vector<std::string> out;
-  for (const auto& [name, value] : values) {
-    if (!value.empty()) out.push_back(name + "=" + value);
-  }
-  return out;
-}
-
-std::vector<char*> pointers(std::vector<std::string>& texts) {
-  std::vector<char*> out;
-  for (std::string& text : texts) out.push_back(text.data());
-  out.push_back(nullptr);
-  return out;
-}
 
 [[noreturn]] void become_wick(const WickOptions& options, char** argv, char** environment, int in, int out, int err) {
   ::signal(SIGPIPE, SIG_DFL);
@@ -88,6 +66,29 @@ void converse(const WickOptions& options, pid_t pid, int in, int out, int err, W
 
 }  // namespace
 
+std::vector<std::string> clean_environment(const std::map<std::string, std::string>& changes) {
+  std::map<std::string, std::string> values;
+  for (char** variable = environ; *variable; ++variable) {
+    const std::string text = *variable;
+    const std::string name = text.substr(0, text.find('='));
+    if (name == "HOME" || name == "XDG_CACHE_HOME" || name == "NO_COLOR" || name.rfind("WICK_", 0) == 0) continue;
+    values[name] = text.substr(std::min(text.find('=') + 1, text.size()));
+  }
+  for (const auto& [name, value] : changes) values[name] = value;
+  std::vector<std::string> out;
+  for (const auto& [name, value] : values) {
+    if (!value.empty()) out.push_back(name + "=" + value);
+  }
+  return out;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> out;
+  for (std::string& text : texts) out.push_back(text.data());
+  out.push_back(nullptr);
+  return out;
+}
+
 TemporaryFolder::TemporaryFolder() : path_((std::filesystem::temp_directory_path() / "wick-test-XXXXXX").string()) {
   if (!::mkdtemp(path_.data())) throw std::runtime_error("no temporary folder");
 }
@@ -121,7 +122,7 @@ std::string read_all(const std::string& path) {
 WickResult run_wick(const std::vector<std::string>& arguments, const WickOptions& options) {
   std::vector<std::string> command = {"wick"};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> environment = clean_environment(options);
+  std::vector<std::string> environment = clean_environment(options.environment);
   const std::vector<char*> argv = pointers(command), envp = pointers(environment);
   int in[2], out[2], err[2];
   if (::pipe2(in, O_CLOEXEC) || ::pipe2(out, O_CLOEXEC) || ::pipe2(err, O_CLOEXEC)) throw std::runtime_error("no pipe");
@@ -130,12 +131,18 @@ WickResult run_wick(const std::vector<std::string>& arguments, const WickOptions
   for (const int end : {in[0], out[1], err[1]}) ::close(end);
   WickResult result;
   const auto before = ::signal(SIGPIPE, SIG_IGN);  // the command need not read its input
+  if (!options.input_before.empty() && ::write(in[1], options.input_before.data(), options.input_before.size()) < 0) throw std::runtime_error("write");
+  ::usleep(static_cast<useconds_t>(options.idle_milliseconds) * 1000);
   converse(options, pid, in[1], out[0], err[0], result);
   ::signal(SIGPIPE, before);
   for (const int end : {out[0], err[0]}) ::close(end);
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  struct rusage usage = {};
+  while (::wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
   }
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  result.cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  result.peak_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
 }

@@ -28,6 +28,8 @@ std::string read_all(const std::string& path);
 struct WickResult {
   int exit_code = 0;  // 128 + signal when one ended it
   std::string out, err;
+  double cpu_seconds = 0;
+  uint64_t peak_bytes = 0;  // resident
   nlohmann::json json() const { return nlohmann::json::parse(out); }
 };
 
@@ -38,7 +40,14 @@ struct WickOptions {
   std::string out_path = {};  // a file for standard output instead of a pipe
   bool close_output = false;  // standard output is not open at all
   int interrupt_after_bytes = -1;  // SIGINT once that much has come on standard output
+  int idle_milliseconds = 0;       // between input_before and input
+  std::string input_before = {};
 };
+
+// The caller's environment, "NAME=value", changed as `environment` above says.
+std::vector<std::string> clean_environment(const std::map<std::string, std::string>& changes);
+
+std::vector<char*> pointers(std::vector<std::string>& texts);  // with a null at the end, as exec wants them
 
 WickResult run_wick(const std::vector<std::string>& arguments, const WickOptions& options = {});
 

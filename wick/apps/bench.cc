@@ -10,6 +10,7 @@
 #include "wick/apps/json_output.h"
 #include "wick/apps/model_flags.h"
 #include "wick/apps/terminal.h"
+#include "wick/apps/values.h"
 #include "wick/base/error.h"
 #include "wick/base/machine.h"
 
@@ -177,7 +178,7 @@ class BenchCommand : public Command {
   }
 
   std::string result_text(const Model& model) const {
-    std::string text = concat(model.name(), "; ", cpu_model_name(), ", ", isa_name(model.options().isa), ", ", threads_of(model), " threads",
+    std::string text = concat(shown(model.name()), "; ", cpu_model_name(), ", ", isa_name(model.options().isa), ", ", threads_of(model), " threads",
                               model.options().exact ? ", exact" : "", "\n\n");
     if (prompt_ > 0) text += summary_line(concat("prefill ", prompt_), prefill_rates_);
     if (generate_ > 0) {

@@ -81,8 +81,7 @@ std::string resolve_model(const std::string& model) {
   }
   struct stat info;
   if (model.find('\0') == std::string::npos && ::stat(model.c_str(), &info) == 0) {
-    const bool folder = S_ISDIR(info.st_mode);
-    fail(folder ? ErrorCode::kUnsupported : ErrorCode::kIo, "'", shown(model), "' is ", folder ? "a folder" : "not a regular file", ": give a .gguf file");
+    fail(ErrorCode::kIo, "'", shown(model), "' is ", S_ISDIR(info.st_mode) ? "a folder" : "not a regular file", ": give a .gguf file");
   }
   fail(ErrorCode::kNotFound, "no model '", shown(model), "': give the path of a .gguf file or a name that `wick list` shows");
 }

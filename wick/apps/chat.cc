@@ -11,6 +11,7 @@
 #include "wick/apps/interrupt.h"
 #include "wick/apps/model_flags.h"
 #include "wick/apps/terminal.h"
+#include "wick/apps/values.h"
 #include "wick/base/error.h"
 
 namespace wick::apps {
@@ -70,7 +71,7 @@ class Conversation {
   }
 
   void run() {
-    if (interactive_) write_message(engine_.model().name() + ": /help lists the commands, Ctrl-D leaves\n");
+    if (interactive_) write_message(shown(engine_.model().name()) + ": /help lists the commands, Ctrl-D leaves\n");
     std::string line, text;
     while (true) {
       prompt(text.empty() ? "> " : ". ");

@@ -127,7 +127,7 @@ std::string value_text(const std::string& key, const Json& value) {
   if (value.is_array() || value.is_object()) {
     std::string text;
     for (const auto& item : value.items()) {
-      text += (text.empty() ? "" : " ") + (value.is_object() ? item.key() + "=" : std::string()) + value_text(item.key(), item.value());
+      text += (text.empty() ? "" : " ") + (value.is_object() ? shown(item.key()) + "=" : std::string()) + value_text(item.key(), item.value());
     }
     return text.empty() ? "none" : text;
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "wick/apps/config_file.h"
 #include "wick/apps/values.h"
 #include "wick/base/error.h"
 
@@ -18,7 +19,7 @@ std::string environment_name(const std::string& long_name) {
 
 std::string joined(const std::vector<std::string>& items) {
   std::string out;
-  for (const std::string& item : items) out += (out.empty() ? "" : ", ") + item;
+  for (const std::string& item : items) out.append(out.empty() ? "" : ", ").append(item);
   return out;
 }
 
@@ -71,12 +72,23 @@ struct Flags::Flag {
     }
   }
 
-  void set_from_environment() const {
-    for (const std::string& name : option->get_lnames()) {
+  bool is_called(const std::string& long_name) const {
+    const auto& longs = option->get_lnames();
+    return std::find(longs.begin(), longs.end(), long_name) != longs.end();
+  }
+
+  // --max-tokens is WICK_MAX_TOKENS, and for its short form -n WICK_N.
+  bool set_from_environment() const {
+    std::vector<std::string> names = option->get_lnames();
+    names.insert(names.end(), option->get_snames().begin(), option->get_snames().end());
+    for (const std::string& name : names) {
       const std::string variable = environment_name(name);
       const char* value = std::getenv(variable.c_str());
-      if (value && *value) return set(value, variable);
+      if (!value || !*value) continue;
+      set(value, variable);
+      return true;
     }
+    return false;
   }
 
   void set_from_command_line() const {
@@ -88,6 +100,14 @@ struct Flags::Flag {
 struct Flags::Impl {
   CLI::App app;
   std::vector<std::unique_ptr<Flag>> flags;
+  std::optional<std::string> config;
+
+  Flag* find(const std::string& long_name) const {
+    for (const auto& flag : flags) {
+      if (flag->is_called(long_name)) return flag.get();
+    }
+    return nullptr;
+  }
 };
 
 Flags::Flags(const std::string& command, const std::string& summary) : impl_(std::make_unique<Impl>()) {
@@ -96,6 +116,9 @@ Flags::Flags(const std::string& command, const std::string& summary) : impl_(std
   app.description(summary);
   app.formatter(std::make_shared<HelpFormatter>());
   app.set_help_flag("-h,--help", "Show this")->group(kLastGroup);
+  group(kLastGroup);
+  text("--config", "FILE", impl_->config, "TOML file of flags: ctx = 4096; those under [run] for that command only");
+  group("Options");
 }
 
 Flags::~Flags() = default;
@@ -156,14 +179,32 @@ bool Flags::parse(std::vector<std::string> arguments) {
   } catch (const CLI::ParseError& error) {
     fail(ErrorCode::kInvalidArgument, shown(error.what(), 300), " (", impl_->app.get_name(), " --help shows the flags)");
   }
+  std::vector<const Flag*> open;  // that neither the command line nor the environment has set
   for (const auto& flag : impl_->flags) {
     if (flag->option->count() > 0) {
       flag->set_from_command_line();
-    } else {
-      flag->set_from_environment();
+    } else if (!flag->set_from_environment()) {
+      open.push_back(flag.get());
     }
   }
+  if (impl_->config) apply_config(*impl_->config, open);
   return true;
+}
+
+// Keys outside sections are for every command that has such a flag; in the section of this command each must be one of its flags.
+void Flags::apply_config(const std::string& path, const std::vector<const Flag*>& open) {
+  const std::string command = impl_->app.get_name().substr(impl_->app.get_name().find(' ') + 1);
+  for (const ConfigEntry& entry : read_config(path)) {
+    const bool own_section = entry.table == command;
+    if (!entry.table.empty() && !own_section) continue;
+    std::string name = entry.key;
+    std::replace(name.begin(), name.end(), '_', '-');
+    const Flag* flag = impl_->find(name);
+    require(flag || !own_section, entry.where, ": ", command, " has no flag --", shown(name));
+    if (!flag || std::find(open.begin(), open.end(), flag) == open.end()) continue;
+    require(!entry.list || flag->repeated, entry.where, ": ", shown(name), " takes one value, not a list");
+    for (const std::string& value : entry.values) flag->set(value, entry.where + ": " + shown(name));
+  }
 }
 
 std::string Flags::help() const { return impl_->app.help(); }

@@ -1,5 +1,5 @@
 // The flags of one subcommand: declared once with their type and range, filled from the command line or else from the environment
-// (--kv-type: WICK_KV_TYPE). The command-line library stays behind this header.
+// (--kv-type: WICK_KV_TYPE) or else from a --config file. The command-line library stays behind this header.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +41,7 @@ class Flags {
  private:
   struct Flag;
   struct Impl;
+  void apply_config(const std::string& path, const std::vector<const Flag*>& open);
   Flag& add(const char* names, const char* value, const char* help, Apply apply);
   std::unique_ptr<Impl> impl_;
   std::string group_ = "Options";

@@ -71,7 +71,6 @@ void GenerationFlags::apply(const SamplingParams& defaults, Request& request, bo
   if (!announce) return;
   say(LogLevel::kInfo, concat("temperature ", sampling.temperature, ", top-k ", sampling.top_k, ", top-p ", sampling.top_p, ", min-p ", sampling.min_p,
                               ", repeat penalty ", sampling.repeat_penalty));
-  if (!seed_ && sampling.temperature > 0) say(LogLevel::kWarning, concat("seed ", *sampling.seed));
 }
 
 }  // namespace wick::apps

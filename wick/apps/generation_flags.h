@@ -15,9 +15,9 @@ namespace wick::apps {
 class GenerationFlags {
  public:
   void declare(Flags& flags);
-  // Sets sampling, limits and stops. The seed: as given, or a random one, said on standard error when it matters.
-  // `announce` false keeps that silent.
+  // Sets sampling, limits and stops; the seed is the one given or a random one. `announce`: says how it samples, for those who want to know.
   void apply(const SamplingParams& defaults, Request& request, bool announce) const;
+  bool has_seed() const { return seed_.has_value(); }
 
  private:
   std::optional<double> temperature_, top_p_, min_p_, repeat_penalty_;

@@ -1,4 +1,6 @@
 // wick logits: the raw f32 logits after a text, or after each of its tokens, as a .npy file.
+#include <sys/stat.h>
+
 #include "wick/apps/command.h"
 #include "wick/apps/exit_code.h"
 #include "wick/apps/generate.h"
@@ -70,9 +72,13 @@ class LogitsCommand : public Command {
     return content;
   }
 
-  // A result that cannot be written is a failure while running, not a bad input file.
+  // A result that cannot be written is a failure while running, not a bad input file. Only a regular file is replaced: not /dev/null.
   void write(const std::string& content) const {
     try {
+      struct stat info;
+      if (out_->find('\0') == std::string::npos && ::stat(out_->c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+        fail(ErrorCode::kIo, "cannot write to '", shown(*out_, 300), "': it is not a regular file");
+      }
       write_file_atomic(*out_, content);
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kInvalidArgument) throw;

@@ -37,7 +37,7 @@ std::string general_help() {
          "\nFlags:\n"
          "  -h, --help        Show this; after a command, its flags\n"
          "  --version         Show the version, with --json as JSON\n"
-         "\nEvery flag can also be set in the environment: --kv-type is WICK_KV_TYPE. The command line wins.\n"
+         "\nEvery flag can also be set in the environment: --kv-type is WICK_KV_TYPE. The command line wins, then the environment, then a file: --config F.toml.\n"
          "WICK_CACHE names the folder for models, WICK_CPU an instruction set.\n"
          "\nExit status: 0 done, 1 failed while running, 2 usage, 3 file missing, unreadable or invalid,\n"
          "4 unsupported model, type or device, 5 out of memory or over a limit, 130 stopped by Ctrl-C.\n"
@@ -56,7 +56,7 @@ size_t command_position(const std::vector<std::string>& arguments) {
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if (argument.empty() || argument[0] != '-') return i;
-    for (const char* with_value : {"-m", "--model", "-t", "--threads", "--device", "--log-level"}) {
+    for (const char* with_value : {"-m", "--model", "-t", "--threads", "--device", "--log-level", "--config"}) {
       if (argument == with_value) ++i;
     }
   }

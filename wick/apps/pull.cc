@@ -76,6 +76,12 @@ void sync_path(const std::string& path) {
   if (!good) fail(ErrorCode::kIo, "cannot write '", shown(path, 300), "': ", std::strerror(error));
 }
 
+std::string pullable_names() {
+  std::string names;
+  for (const PullableModel& model : pullable_models()) names.append(names.empty() ? "" : ", ").append(model.name);
+  return names;
+}
+
 class PullCommand : public Command {
  public:
   void declare(Flags& flags) override {
@@ -88,7 +94,7 @@ class PullCommand : public Command {
   int run(const Flags&) override {
     const std::string name = name_.value_or(kDefaultModel);
     const PullableModel* model = find_pullable(name);
-    if (!model) fail(ErrorCode::kNotFound, "no model named '", shown(name), "' to pull: `wick list` shows those there are");
+    if (!model) fail(ErrorCode::kNotFound, "no model named '", shown(name), "' to pull; there are: ", pullable_names());
     const std::string target = cached_model_path(model->name);
     if (target.empty()) fail(ErrorCode::kNotFound, "no folder to keep models in: set WICK_CACHE, as HOME is not set. ", by_hand(*model));
     const InterruptScope interrupts({SIGINT, SIGTERM, SIGHUP});

@@ -116,6 +116,7 @@ class RunCommand : public Command {
 
   int complete(Engine& engine, Request request, double load_ms) const {
     bool at_line_start = false;
+    const bool announce_seed = !generation_.has_seed() && request.sampling.temperature > 0;
     const Answer answer = generate(engine, std::move(request), [&](std::string_view piece) {
       if (json_) return;
       write_output_text(piece);
@@ -126,6 +127,7 @@ class RunCommand : public Command {
     } else if (!at_line_start) {
       write_output("\n");
     }
+    if (!json_ && announce_seed) say(LogLevel::kWarning, concat("seed ", answer.usage.seed));
     say_timings(answer.usage);
     return answer.finish_reason == FinishReason::kCancelled ? kExitInterrupted : kExitDone;
   }

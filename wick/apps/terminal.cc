@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "wick/apps/values.h"
+#include "wick/text/utf8.h"
 
 namespace wick::apps {
 namespace {
@@ -56,9 +57,12 @@ void write_output_text(std::string_view text) {
   if (!stdout_is_terminal()) return write_output(text);
   std::string safe;
   safe.reserve(text.size());
-  for (const char c : text) {
-    const bool control = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
-    control ? safe += "\xef\xbf\xbd" : safe += c;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char character = next_utf8(text, at);
+    const std::string_view bytes = text.substr(at, character.length);
+    const bool harmless = character.status == Utf8Status::kValid && (!is_control(character.code_point) || bytes == "\n" || bytes == "\t");
+    safe += harmless ? bytes : "\xef\xbf\xbd";
+    at += character.length;
   }
   write_output(safe);
 }

@@ -26,7 +26,7 @@ void open_standard_streams();
 
 // Bytes as they are. Throws OutputError.
 void write_output(std::string_view bytes);
-// As above, but on a terminal control characters other than newline and tab become U+FFFD: a model's text must not steer it.
+// As above, but on a terminal control characters other than newline and tab, and invalid bytes, become U+FFFD: a model's text must not steer it.
 void write_output_text(std::string_view text);
 
 bool stdin_is_terminal();

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "wick/base/error.h"
+#include "wick/text/utf8.h"
 
 namespace wick::apps {
 namespace {
@@ -70,26 +71,24 @@ std::vector<int32_t> parse_ids(std::string_view text) {
 std::string shown(std::string_view text, size_t max_bytes) {
   static const char* const kHex = "0123456789abcdef";
   std::string out;
-  size_t used = 0;
-  for (; used < text.size() && used < max_bytes; ++used) {
-    const unsigned char c = static_cast<unsigned char>(text[used]);
-    if (c == '\n') {
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Char character = next_utf8(text, at);
+    if (at + character.length > max_bytes) return out + "…";
+    const std::string_view bytes = text.substr(at, character.length);
+    at += character.length;
+    if (bytes == "\n") {
       out += "\\n";
-    } else if (c == '\t') {
+    } else if (bytes == "\t") {
       out += "\\t";
-    } else if (c < 0x20 || c == 0x7f) {
-      (out += "\\x").append({kHex[c >> 4], kHex[c & 15]});
+    } else if (character.status == Utf8Status::kValid && !is_control(character.code_point)) {
+      out += bytes;
     } else {
-      out += static_cast<char>(c);
+      for (const char c : bytes) (out += "\\x").append({kHex[static_cast<unsigned char>(c) >> 4], kHex[static_cast<unsigned char>(c) & 15]});
     }
-  }
-  // Do not end inside a UTF-8 character.
-  if (used < text.size()) {
-    while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xc0) == 0x80) out.pop_back();
-    if (!out.empty() && static_cast<unsigned char>(out.back()) >= 0xc0) out.pop_back();
-    out += "…";
   }
   return out;
 }
+
+bool is_control(char32_t code_point) { return code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0); }
 
 }  // namespace wick::apps

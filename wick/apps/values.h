@@ -14,7 +14,8 @@ double parse_number(std::string_view text, double min, double max);  // finite
 bool parse_switch(std::string_view text);                           // 1 true yes on, 0 false no off
 std::vector<int32_t> parse_ids(std::string_view text);              // "1, 2,3": at least one
 
-// `text` for a message: control characters and invalid bytes escaped, cut after about max_bytes.
+// `text` for a message: control characters and bytes that are not UTF-8 as \n, \t or \x1b; cut, with an ellipsis, after at most max_bytes.
 std::string shown(std::string_view text, size_t max_bytes = 80);
+bool is_control(char32_t code_point);  // those of ASCII and of Latin-1, which terminals obey too
 
 }  // namespace wick::apps

@@ -1,0 +1,125 @@
+// tokenize, score, logits, bench, inspect.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "tests/apps/wick_process.h"
+#include "tests/support/reference.h"
+#include "tests/support/tiny_model.h"
+
+namespace wick::test {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+json run_json(const std::vector<std::string>& arguments, const WickOptions& options = {}) {
+  std::vector<std::string> all = arguments;
+  all.push_back("--json");
+  const WickResult result = run_wick(all, options);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return result.exit_code == 0 ? result.json() : json();
+}
+
+TEST(Tokenize, IdsAndPiecesAndBack) {
+  const TinyModelFile model;
+  const json j = run_json({"tokenize", "-m", model.path(), "-p", "hello<|end|>"});
+  EXPECT_EQ(j["pieces"][0], "hell");
+  EXPECT_EQ(j["ids"].size(), 9u);
+  const json parsed = run_json({"tokenize", "-m", model.path(), "-p", "hello<|end|>", "--parse-special"});
+  EXPECT_EQ(parsed["ids"], json({258, 'o', 259}));
+  EXPECT_EQ(run_wick({"tokenize", "-m", model.path(), "--decode", "--ids", "258,111"}).out, "hello");
+  EXPECT_EQ(run_wick({"tokenize", "-m", model.path(), "--decode", "--ids", "9999"}).exit_code, 2);
+  const TemporaryFolder folder;
+  EXPECT_EQ(run_json({"tokenize", "-m", model.path(), "-f", folder.write("t", "hello")})["ids"], json({258, 'o'}));
+}
+
+TEST(Score, LogProbabilitiesAddUp) {
+  const TinyModelFile model;
+  const json j = run_json({"score", "-m", model.path(), "-p", "hello hello"});
+  ASSERT_EQ(j["logprobs"].size() + 1, j["ids"].size());
+  double sum = 0;
+  for (const json& value : j["logprobs"]) {
+    EXPECT_LE(value.get<double>(), 0);
+    sum -= value.get<double>();
+  }
+  const double nll = sum / static_cast<double>(j["logprobs"].size());
+  EXPECT_NEAR(j["nll"].get<double>(), nll, 1e-9);
+  EXPECT_NEAR(j["perplexity"].get<double>(), std::exp(nll), 1e-6 * std::exp(nll));
+}
+
+// A text longer than the context is scored in windows.
+TEST(Score, LongTexts) {
+  const TinyModelFile model;
+  const TemporaryFolder folder;
+  const json j = run_json({"score", "-m", model.path(), "-f", folder.write("long", std::string(1300, 'x')), "--window", "100"});
+  EXPECT_EQ(j["ids"].size(), 1300u);
+}
+
+TEST(Logits, ShapesAndValues) {
+  const TinyModelFile model;
+  const TemporaryFolder folder;
+  const std::string out = folder.path() + "/l.npy";
+  EXPECT_EQ(run_json({"logits", "-m", model.path(), "-p", "hello", "--out", out})["shape"], json({kTinyVocab}));
+  const std::string last = read_all(out);
+  EXPECT_EQ(run_json({"logits", "-m", model.path(), "--ids", "258,111", "--out", out, "--all"})["shape"], json({2, kTinyVocab}));
+  const std::string all = read_all(out);
+  const size_t row = kTinyVocab * sizeof(float);
+  EXPECT_EQ(last.substr(0, 6), "\x93NUMPY");
+  EXPECT_EQ(all.substr(all.size() - row), last.substr(last.size() - row));
+  EXPECT_EQ(run_wick({"logits", "-m", model.path(), "--ids", "99999", "--out", out}).exit_code, 2);
+  EXPECT_NE(run_wick({"logits", "-m", model.path(), "-p", "x", "--out", "/dev/full"}).exit_code, 0);
+  EXPECT_NE(run_wick({"logits", "-m", model.path(), "-p", "x", "--out", folder.path() + "/no/such/folder/x.npy"}).exit_code, 0);
+}
+
+TEST(Bench, HasTheFieldsThatScriptsRead) {
+  const TinyModelFile model;
+  const json j = run_json({"bench", "-m", model.path(), "-p", "32", "-n", "8", "-r", "3"});
+  for (const char* rate : {"prefill_tok_s", "decode_tok_s"}) {
+    EXPECT_GT(j[rate]["median"].get<double>(), 0);
+    EXPECT_LE(j[rate]["min"].get<double>(), j[rate]["median"].get<double>());
+    EXPECT_GE(j[rate]["max"].get<double>(), j[rate]["median"].get<double>());
+  }
+  for (const char* key : {"weight_bytes", "read_gb_s", "decode_bandwidth_fraction", "peak_rss_bytes"}) EXPECT_GT(j[key].get<double>(), 0) << key;
+  const json decode_only = run_json({"bench", model.path(), "-p", "0", "-n", "4", "-r", "1"});
+  EXPECT_TRUE(!decode_only.contains("prefill_tok_s") || decode_only["prefill_tok_s"].is_null());
+}
+
+TEST(Inspect, ListsWhatIsInTheFile) {
+  const TinyModelFile model;
+  const json j = run_json({"inspect", model.path()});
+  EXPECT_EQ(j["architecture"], "llama");
+  EXPECT_EQ(j["metadata"]["general.name"], "tiny");
+  bool found = false;
+  for (const json& tensor : j["tensors"]) {
+    if (tensor["name"] != "token_embd.weight") continue;
+    found = true;
+    EXPECT_EQ(tensor["shape"], json({kTinyVocab, 64}));
+    EXPECT_EQ(tensor["type"], "F32");
+    EXPECT_EQ(tensor["bytes"], kTinyVocab * 64 * 4);
+  }
+  EXPECT_TRUE(found);
+}
+
+// Names and texts in a file are somebody else's: none reaches the terminal as it is.
+TEST(Inspect, EscapesAreShownNotSent) {
+  TinyModel tiny;
+  tiny.change_metadata = [](Metadata& metadata) { metadata.insert("general.description", std::string("\x1b]0;title\x07\xff")); };
+  const TinyModelFile model(tiny);
+  EXPECT_EQ(run_wick({"inspect", model.path()}).out.find('\x1b'), std::string::npos);
+  EXPECT_TRUE(run_json({"inspect", model.path()}).is_object());
+}
+
+TEST(ScoreDefaultModel, GivesTheReferenceLikelihoods) {
+  WICK_REQUIRE_MODEL();
+  const ReferencePrompt reference = reference_prompts()[0];
+  const json j = run_json({"score", "-m", test_model(), "--exact", "-p", reference.prompt});
+  ASSERT_EQ(j["ids"], json(reference.prompt_ids));
+  for (size_t i = 0; i < reference.prompt_nll.size(); ++i) EXPECT_NEAR(-j["logprobs"][i].get<double>(), reference.prompt_nll[i], 1e-3);
+}
+
+}  // namespace
+}  // namespace wick::test
