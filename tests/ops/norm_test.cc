@@ -150,8 +150,8 @@ TEST(RmsNorm, Misuse) {
       {x, w, y, INFINITY, "eps is inf"},
   };
   for (const auto& c : cases) expect_error([&] { ops::rms_norm(ctx, c.x, c.w, c.eps, c.y); }, c.text);
-  expect_error([&] { ops::add_rms_norm(ctx, x, x, w, kEps, y); }, "add_rms_norm: r is x or y");
-  expect_error([&] { ops::add_rms_norm(ctx, x, y, w, kEps, y); }, "add_rms_norm: r is x or y");
+  expect_error([&] { ops::add_rms_norm(ctx, x, x, w, kEps, y); }, "add_rms_norm: r overlaps x");
+  expect_error([&] { ops::add_rms_norm(ctx, x, y, w, kEps, y); }, "add_rms_norm: y overlaps r");
   expect_error([&] { ops::add_rms_norm(ctx, x, Tensor::zeros({4}, DType::kF32), w, kEps, y); }, "r is [4], expected [2, 4]");
 }
 

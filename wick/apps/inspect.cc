@@ -23,7 +23,7 @@ Json to_json(const MetadataValue& value) {
   return std::visit([](const auto& held) { return Json(held); }, value);
 }
 
-std::string item_text(const std::string& value) { return "\"" + shown(value, kShownText) + "\""; }
+std::string item_text(const std::string& value) { return concat("\"", shown(value, kShownText), "\""); }
 std::string item_text(bool value) { return value ? "true" : "false"; }
 template <class T>
 std::string item_text(T value) {

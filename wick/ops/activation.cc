@@ -19,6 +19,8 @@ void run(Context& ctx, const char* op, Activation function, const Argument& x, c
   if (up) check(ctx, op, x, {"up", *up});
   check(ctx, op, x, {"y", y});
   require_contiguous_rows(op, {"y", y});
+  require_disjoint_or_same(op, x, {"y", y});
+  if (up) require_disjoint_or_same(op, {"up", *up}, {"y", y});
   if (y.elements() == 0) return;
   const Tensor gate_rows = with_contiguous_rows(x.tensor);
   const Tensor up_rows = up ? with_contiguous_rows(*up) : gate_rows;

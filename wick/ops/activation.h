@@ -7,7 +7,7 @@
 namespace wick::ops {
 
 // For all: f32|f16|bf16|f64 of one dtype; inputs are any views (copied when the elements of a row are not neighbours), y has contiguous
-// rows and may be an input (or a half of x) but not overlap it otherwise (not checked). Computed in f32 (f64 in f64), rounded once. Rank 0
+// rows and may be an input (or a half of x) but not overlap it otherwise. Computed in f32 (f64 in f64), rounded once. Rank 0
 // and empty tensors are legal. NaN stays NaN, f(-inf) is NaN as the formulas say. Synchronous on the CPU. Throws Error(kInvalidArgument)
 // on a shape, dtype or device mismatch, Error(kUnsupported) on a device without the kernel.
 

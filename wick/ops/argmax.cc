@@ -36,6 +36,7 @@ void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
 }
 
 Tensor argmax(Context& ctx, const Tensor& x) {
+  require_floating(ctx, "argmax", {{"x", x}});
   Tensor y = Tensor::empty(leading_shape(x), DType::kI32, ctx.device());
   argmax(ctx, x, y);
   return y;

@@ -37,6 +37,81 @@ void require_rank_1(const char* op, const Argument& argument) {
   require(argument.tensor.rank() >= 1, op, ": ", argument.name, " has rank 0, expected 1 or more");
 }
 
+namespace {
+
+// First and one past the last byte of a view that has elements.
+struct Extent {
+  const std::byte* begin;
+  const std::byte* end;
+};
+
+Extent extent_of(const Tensor& tensor) {
+  const int64_t bytes = traits(tensor.dtype()).bytes;
+  int64_t low = 0, high = 0;
+  for (int i = 0; i < tensor.rank(); ++i) {
+    const int64_t reach = (tensor.shape()[i] - 1) * tensor.strides()[i];
+    (reach < 0 ? low : high) += reach;
+  }
+  return {tensor.raw() + low * bytes, tensor.raw() + (high + 1) * bytes};
+}
+
+// How far the indices of two views may differ along one dimension, and what a step there is in bytes.
+struct Step {
+  int64_t bytes, low, high;
+};
+
+// Whether distance can be walked with the steps, largest first, to within less than an element. Strides nest in any view made of slices and
+// transpositions, so at each step only the two nearest counts can lead there.
+bool reaches(int64_t distance, const Step* steps, int count, int64_t element) {
+  if (count == 0) return distance > -element && distance < element;
+  const int64_t size = steps->bytes;
+  const int64_t below = distance / size - (distance % size < 0 ? 1 : 0);
+  for (const int64_t k : {below, below + 1}) {
+    if (k >= steps->low && k <= steps->high && reaches(distance - k * size, steps + 1, count - 1, element)) return true;
+  }
+  return false;
+}
+
+bool overlap(const Tensor& a, const Tensor& b) {
+  const Extent of_a = extent_of(a);
+  const Extent of_b = extent_of(b);
+  if (of_a.end <= of_b.begin || of_b.end <= of_a.begin) return false;
+  if (a.rank() != b.rank() || a.dtype() != b.dtype()) return true;
+  const int64_t element = traits(a.dtype()).bytes;
+  Step steps[Dims::kMaxRank];
+  int count = 0;
+  for (int i = 0; i < a.rank(); ++i) {
+    const int64_t size_a = a.shape()[i], size_b = b.shape()[i];
+    if (size_a == 1 && size_b == 1) continue;
+    const int64_t stride = size_a > 1 ? a.strides()[i] : b.strides()[i];
+    if ((size_a > 1 && size_b > 1 && a.strides()[i] != b.strides()[i]) || stride <= 0) return true;
+    int at = count++;
+    for (; at > 0 && steps[at - 1].bytes < stride * element; --at) steps[at] = steps[at - 1];
+    steps[at] = {stride * element, -(size_b - 1), size_a - 1};
+  }
+  return reaches(b.raw() - a.raw(), steps, count, element);
+}
+
+bool same_view(const Tensor& a, const Tensor& b) {
+  if (a.raw() != b.raw() || a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
+  for (int i = 0; i < a.rank(); ++i) {
+    if (a.shape()[i] > 1 && a.strides()[i] != b.strides()[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void require_disjoint_or_same(const char* op, const Argument& input, const Argument& output) {
+  if (!same_view(input.tensor, output.tensor)) require_disjoint(op, input, output);
+}
+
+void require_disjoint(const char* op, const Argument& input, const Argument& output) {
+  if (input.tensor.elements() == 0 || output.tensor.elements() == 0 || !overlap(input.tensor, output.tensor)) return;
+  fail(ErrorCode::kInvalidArgument, op, ": ", output.name, " overlaps ", input.name, same_view(input.tensor, output.tensor) ? "" : " in part",
+       ", expected memory of its own");
+}
+
 Tensor with_contiguous_rows(const Tensor& tensor) { return tensor.rows_contiguous() ? tensor : tensor.contiguous(); }
 
 RowsView rows_of(const Tensor& tensor) {

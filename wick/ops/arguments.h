@@ -28,6 +28,12 @@ void require_contiguous_rows(const char* op, const Argument& output);
 // Throws Error(kInvalidArgument) unless the tensor has at least one dimension.
 void require_rank_1(const char* op, const Argument& argument);
 
+// Throws Error(kInvalidArgument) when an element of the output lies where one of the input does, unless they are the same view (same) or
+// in any case (disjoint). Views that interleave without touching, as slices of one buffer do, are told apart when their strides agree; others
+// whose memory interleaves are taken to overlap.
+void require_disjoint_or_same(const char* op, const Argument& input, const Argument& output);
+void require_disjoint(const char* op, const Argument& input, const Argument& output);
+
 // `tensor`, or a contiguous copy when the elements of its last dimension are not neighbours.
 Tensor with_contiguous_rows(const Tensor& tensor);
 

@@ -16,6 +16,7 @@ void copy(Context& ctx, const Tensor& x, const Tensor& y) {
   if (is_quantised(x.dtype())) fail(ErrorCode::kUnsupported, "copy: x is ", dtype_name(x.dtype()));
   require_same_dtype("copy", {"x", x}, {"y", y});
   require_same_shape("copy", {"x", x}, {"y", y});
+  require_disjoint_or_same("copy", {"x", x}, {"y", y});
   if (x.elements() == 0) return;
   const RowsView from = rows_of(x);
   const RowsView to = rows_of(y);

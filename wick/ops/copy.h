@@ -6,7 +6,7 @@
 
 namespace wick::ops {
 
-// y = x.   x, y: one shape and dtype, any plain type, any views that do not overlap (not checked). Synchronous on the CPU.
+// y = x.   x, y: one shape and dtype, any plain type, any views that do not overlap. Synchronous on the CPU.
 // Throws Error(kInvalidArgument) on a shape, dtype or device mismatch, Error(kUnsupported) for quantised types or a device without the kernel.
 void copy(Context& ctx, const Tensor& x, const Tensor& y);
 

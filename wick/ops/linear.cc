@@ -29,6 +29,7 @@ void check(const Context& ctx, const Tensor& x, int64_t k, int64_t outputs, cons
   for (int i = 0; i + 1 < x.rank(); ++i) {
     require(x.shape()[i] == y.shape()[i], "linear: x is ", x.shape(), " and y ", y.shape(), ": leading dimensions differ");
   }
+  require_disjoint("linear", {"x", x}, {"y", y});
   require(!options.accumulate || is_f32_rows(y), "linear: y is ", dtype_name(y.dtype()), " with strides ", y.strides(),
           ", expected evenly spaced f32 rows to accumulate into");
   if (!options.bias) return;

@@ -20,7 +20,7 @@ struct LinearOptions {
 };
 
 // y[..., n] = sum over k of x[..., k] * W[n, k] + bias[n].
-// x: [..., K] f32|f16|bf16, any rank >= 1, any view;  y: [..., N], dtype of x, any view, must not overlap x (not checked).
+// x: [..., K] f32|f16|bf16, any rank >= 1, any view;  y: [..., N], dtype of x, any view, must not overlap x.
 // W: packed once and for all, or a tensor [N, K] of f32|f16|bf16 (any view) or of a quantised type, packed on the way by every call: for a
 // weight that is used again, pack it.
 // x is rounded once as the weight's type asks (kernels/linear.h), sums in f32 in ascending k, the result rounded once. A row's result does

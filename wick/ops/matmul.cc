@@ -95,6 +95,8 @@ void matmul(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   require_same_dtype("matmul", {"a", a}, {"y", y});
   const Shape shape = product_shape(a, b);
   require(y.shape() == shape, "matmul: y is ", y.shape(), ", expected ", shape);
+  require_disjoint("matmul", {"a", a}, {"y", y});
+  require_disjoint("matmul", {"b", b}, {"y", y});
   if (y.elements() == 0) return;
   int64_t count = 1;
   for (int i = 0; i < shape.rank() - 2; ++i) count *= shape[i];

@@ -28,10 +28,11 @@ void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, 
   }
   if (residual) {
     require_contiguous_rows(op, {"r", *residual});
-    require(x.elements() == 0 || (residual->raw() != x.raw() && residual->raw() != y.raw()), op,
-            ": r is x or y, expected a tensor of its own");
+    require_disjoint(op, {"x", x}, {"r", *residual});
+    require_disjoint(op, {"r", *residual}, {"y", y});
   }
   require_contiguous_rows(op, {"y", y});
+  require_disjoint_or_same(op, {"x", x}, {"y", y});
   check_eps(op, eps);
   if (x.elements() == 0) return;
 
@@ -80,6 +81,7 @@ void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b,
   require_same_dtype(op, {"x", x}, {"y", y});
   require_same_shape(op, {"x", x}, {"y", y});
   require_contiguous_rows(op, {"y", y});
+  require_disjoint_or_same(op, {"x", x}, {"y", y});
   check_eps(op, eps);
   if (x.elements() == 0) return;
 

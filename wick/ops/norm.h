@@ -8,7 +8,7 @@ namespace wick::ops {
 
 // y = x / sqrt(mean(x^2) + eps) * w over the last dimension N.
 // x: [..., N] f32|f16|bf16|f64, rank >= 1, any view (copied when the elements of a row are not neighbours);  w: [N], dtype of x or f32 with
-// half x;  y: as x, rows contiguous, may be x but not overlap it otherwise (not checked).
+// half x;  y: as x, rows contiguous, may be x but not overlap it otherwise.
 // The f32 sum is blocked, rounded once; f64 in f64. A row's result does not depend on the other rows or the number of threads. A row of
 // zeros with eps 0 gives NaN. Synchronous on the CPU.
 // Throws Error(kInvalidArgument) on a shape, dtype or device mismatch and for an eps that is negative or not finite, Error(kUnsupported) on

@@ -49,6 +49,7 @@ void run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, con
   require_same_shape(form.op, {"x", x}, {"y", y});
   require_contiguous_rows(form.op, {"y", y});
   check_tables(form, x, cos, sin);
+  require_disjoint_or_same(form.op, {"x", x}, {"y", y});
   if (x.elements() == 0) return;
 
   const Tensor source = with_contiguous_rows(x);

@@ -15,7 +15,7 @@ namespace wick::ops {
 //   rope_i_thd (B, T, H, Dh)    (2i, 2i + 1)
 //
 // x: f32|f16|bf16|f64, any view (copied when the elements of a head are not neighbours);  y: as x, the elements of a head neighbours, may
-// be x but not overlap it otherwise (not checked).
+// be x but not overlap it otherwise.
 //
 // cos, sin: of one shape and dtype, (Tc, R/2) shared by the batch or (B, Tc, R/2) with a table per row of the batch, any view; Tc >= T,
 // rows 0..T-1 are used (slice the table for a later position); R <= Dh; dtype of x, or f32 with half x.

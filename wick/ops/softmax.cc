@@ -16,6 +16,7 @@ void run(Context& ctx, const char* op, Kernel kernel, Kernel reference, const Te
   require(dim >= -x.rank() && dim < x.rank(), op, ": dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ", x.rank());
   require_same_dtype(op, {"x", x}, {"y", y});
   require_same_shape(op, {"x", x}, {"y", y});
+  require_disjoint_or_same(op, {"x", x}, {"y", y});
   if (x.elements() == 0) return;
 
   const int axis = dim < 0 ? dim + x.rank() : dim;
