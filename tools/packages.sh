@@ -29,6 +29,7 @@ packages_to_test() {
   needs python3 python3
   needs /usr/include/gtest/gtest.h libgtest-dev
   needs /usr/include/gmock/gmock.h libgmock-dev
+  needs /usr/include/rapidcheck.h librapidcheck-dev
 }
 
 packages_to_test_everything() {
