@@ -10,15 +10,18 @@ namespace {
 
 // The template of SmolLM2, as its file spells it.
 constexpr const char* kSmolLm2 =
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named "
-    "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI "
+    "assistant named "
+    "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    "'<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 TEST(ChatTemplate, ChatMlWithASystemMessageOfItsOwn) {
   const auto chat = make_chat_template(kSmolLm2, "", "");
-  EXPECT_EQ(chat->render({{"user", "Hi"}}),
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-            "<|im_start|>assistant\n");
+  EXPECT_EQ(
+      chat->render({{"user", "Hi"}}),
+      "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+      "<|im_start|>assistant\n");
   EXPECT_EQ(chat->render({{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Yes?"}}, false),
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>\n");
   EXPECT_EQ(chat->render({}, true), "<|im_start|>assistant\n");
@@ -27,7 +30,8 @@ TEST(ChatTemplate, ChatMlWithASystemMessageOfItsOwn) {
 // The same template written otherwise.
 TEST(ChatTemplate, SpellingDoesNotMatter) {
   const auto chat = make_chat_template(
-      "{#- ChatML -#}\n{%- for message in messages -%}\n  {{ \"<|im_start|>\" + message.role + \"\\n\" + message.content + '<|im_end|>\\n' }}\n{%- endfor -%}\n"
+      "{#- ChatML -#}\n{%- for message in messages -%}\n  {{ \"<|im_start|>\" + message.role + \"\\n\" + message.content + '<|im_end|>\\n' "
+      "}}\n{%- endfor -%}\n"
       "{%- if add_generation_prompt -%}{{ \"<|im_start|>\" + \"assistant\\n\" }}{%- endif -%}\n",
       "", "");
   EXPECT_EQ(chat->render({{"user", "a"}}), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
@@ -36,11 +40,13 @@ TEST(ChatTemplate, SpellingDoesNotMatter) {
 TEST(ChatTemplate, Llama3) {
   const std::string source =
       "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + "
-      "'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
+      "'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content "
+      "%}{% endif %}"
       "{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
   const auto chat = make_chat_template(source, "<|begin_of_text|>", "");
-  EXPECT_EQ(chat->render({{"user", " \u00a0Hi there \n"}}),
-            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+  EXPECT_EQ(
+      chat->render({{"user", " \u00a0Hi there \n"}}),
+      "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
   EXPECT_EQ(chat->render({{"user", ""}}, false), "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<|eot_id|>");
 }
 
@@ -56,7 +62,8 @@ TEST(ChatTemplate, Zephyr) {
 }
 
 TEST(ChatTemplate, OthersAskForRaw) {
-  for (const char* source : {"", "{{ messages }}", "{% for message in messages %}{{ message['content'] }}{% endfor %}", "{% if", "{{ 'open }}", "{{ '\\q' }}", "{% endfor %}"}) {
+  for (const char* source : {"", "{{ messages }}", "{% for message in messages %}{{ message['content'] }}{% endfor %}", "{% if",
+                             "{{ 'open }}", "{{ '\\q' }}", "{% endfor %}"}) {
     try {
       make_chat_template(source, "", "");
       ADD_FAILURE() << source;
@@ -64,6 +71,16 @@ TEST(ChatTemplate, OthersAskForRaw) {
       EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
       EXPECT_THAT(error.what(), testing::HasSubstr("--raw"));
     }
+  }
+}
+
+// Source of every size and shape is only ever compared.
+TEST(ChatTemplate, HugeSourcesAreRefused) {
+  for (const char* part :
+       {"{{ 'a' }}", "{% for x in y %}", "((((((((", "{{ a['b']['c'] + 'd' + 'e' }}", "{#", "{{", "'", "\n {% if x %}\n"}) {
+    std::string source;
+    while (source.size() < 3'000'000) source += part;
+    EXPECT_THROW(make_chat_template(source, "", ""), Error) << part;
   }
 }
 

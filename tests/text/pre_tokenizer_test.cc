@@ -22,10 +22,21 @@ std::vector<std::string> words(const PreTokenizer& pre_tokenizer, std::string_vi
 }
 
 TEST(PreTokenizer, CutsAsItsModelWasTrained) {
-  EXPECT_THAT(words(PreTokenizer("gpt-2"), "I'm 1234  years\n\nold!"), ElementsAre("I", "'m", " 1234", " ", " years", "\n", "\n", "old", "!"));
-  EXPECT_THAT(words(PreTokenizer("smollm"), "in 1234"), ElementsAre("in", " ", "1", "2", "3", "4"));
+  EXPECT_THAT(words(PreTokenizer("gpt-2"), "I'm 1234  years\n\nold!"),
+              ElementsAre("I", "'m", " 1234", " ", " years", "\n", "\n", "old", "!"));
+  EXPECT_THAT(words(PreTokenizer("smollm"), "in 1234   5"), ElementsAre("in", " ", "1", "2", "3", "4", "   ", "5"));
   EXPECT_THAT(words(PreTokenizer("llama-bpe"), "I'M 1234567!\n\n x"), ElementsAre("I", "'M", " ", "123", "456", "7", "!\n\n", " x"));
   EXPECT_THAT(words(PreTokenizer("qwen2"), "a12  \n b"), ElementsAre("a", "1", "2", "  \n", " b"));
+}
+
+// In any case for the newer kinds, and U+017F is an s.
+TEST(PreTokenizer, ContractionsOfEachKind) {
+  for (const char* kind : {"llama-bpe", "qwen2"}) {
+    EXPECT_THAT(words(PreTokenizer(kind), "I'MX'llx it'\u017ft"), ElementsAre("I", "'M", "X", "'ll", "x", " it", "'\u017f", "t")) << kind;
+  }
+  for (const char* kind : {"gpt-2", "smollm"}) {
+    EXPECT_THAT(words(PreTokenizer(kind), "I'MX'llx"), ElementsAre("I", "'", "MX", "'ll", "x")) << kind;
+  }
 }
 
 TEST(PreTokenizer, AliasesAreTheSame) {
@@ -51,11 +62,14 @@ TEST(PreTokenizer, WordsTogetherAreTheText) {
 }
 
 TEST(PreTokenizer, InvalidBytesAreWordsOfTheirOwn) {
-  EXPECT_THAT(words(PreTokenizer("gpt-2"), "ab\xff\xfe" "cd\xe2\x82"), ElementsAre("ab", "\xff", "\xfe", "cd", "\xe2", "\x82"));
+  EXPECT_THAT(words(PreTokenizer("gpt-2"),
+                    "ab\xff\xfe"
+                    "cd\xe2\x82"),
+              ElementsAre("ab", "\xff", "\xfe", "cd", "\xe2", "\x82"));
 }
 
 // U+180E was a space once; PCRE2 still says so.
-TEST(PreTokenizer, MongolianVowelSeparatorIsNoSpace) { EXPECT_THAT(words(PreTokenizer("gpt-2"), "a \u180e b"), ElementsAre("a", " \u180e", " b")); }
+TEST(PreTokenizer, MongolianVowelSeparatorIsNoSpace) { EXPECT_THAT(words(PreTokenizer("gpt-2"), "a\u180e!"), ElementsAre("a", "\u180e!")); }
 
 TEST(PreTokenizer, UnknownNamesAreRefusedNamingTheKnown) {
   try {

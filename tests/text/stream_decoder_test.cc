@@ -35,6 +35,38 @@ TEST(StreamDecoder, ValidTextComesThroughByteByByte) {
   for (const std::string& text : test::Golden().texts()) EXPECT_EQ(decode_all(*tokenizer, byte_ids(text)), text);
 }
 
+// Tokens of real vocabularies end inside characters too.
+TEST(StreamDecoder, ValidTextComesThroughTokenByToken) {
+  const test::Golden golden;
+  for (const char* kind : test::kPreTokenizers) {
+    const auto tokenizer = make_tokenizer(golden.config(kind));
+    for (const std::string& text : golden.texts())
+      EXPECT_EQ(decode_all(*tokenizer, tokenizer->encode(text, {.parse_special = true}), true), text);
+  }
+}
+
+// A stream that ends early: all but the character that it was in, and U+FFFD for that.
+TEST(StreamDecoder, EveryTextCutAtEveryByte) {
+  const auto tokenizer = make_tokenizer(test::byte_vocabulary());
+  for (const std::string& text : test::Golden().texts()) {
+    for (size_t cut = 0; cut < text.size(); ++cut) {
+      const size_t whole = valid_utf8_prefix(std::string_view(text).substr(0, cut));
+      ASSERT_EQ(decode_all(*tokenizer, byte_ids(text.substr(0, cut))), text.substr(0, whole) + (whole < cut ? kReplacement : ""));
+    }
+  }
+}
+
+TEST(StreamDecoder, MayGoOnAfterFinishing) {
+  const auto tokenizer = make_tokenizer(test::byte_vocabulary());
+  StreamDecoder decoder(*tokenizer);
+  std::string out;
+  decoder.push(0xE2, out);
+  decoder.finish(out);
+  decoder.push('a', out);
+  decoder.finish(out);
+  EXPECT_EQ(out, kReplacement + "a");
+}
+
 TEST(StreamDecoder, CharactersComeWhenTheyAreWhole) {
   const auto tokenizer = make_tokenizer(test::byte_vocabulary());
   StreamDecoder decoder(*tokenizer);
@@ -50,8 +82,12 @@ TEST(StreamDecoder, CharactersComeWhenTheyAreWhole) {
 
 TEST(StreamDecoder, WhatCannotBecomeValidIsReplaced) {
   const auto tokenizer = make_tokenizer(test::byte_vocabulary());
-  EXPECT_EQ(decode_all(*tokenizer, byte_ids("a\xff" "b")), "a" + kReplacement + "b");
-  EXPECT_EQ(decode_all(*tokenizer, byte_ids("\xe2\x82" "b")), kReplacement + "b");
+  EXPECT_EQ(decode_all(*tokenizer, byte_ids("a\xff"
+                                            "b")),
+            "a" + kReplacement + "b");
+  EXPECT_EQ(decode_all(*tokenizer, byte_ids("\xe2\x82"
+                                            "b")),
+            kReplacement + "b");
   EXPECT_EQ(decode_all(*tokenizer, byte_ids("a\xe2\x82")), "a" + kReplacement);  // held back until the end
   EXPECT_EQ(decode_all(*tokenizer, byte_ids("\xf0\x9f\x98\xe2\x82\xac")), kReplacement + "€");
 }

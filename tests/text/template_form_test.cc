@@ -29,7 +29,8 @@ TEST(TemplateForm, BlocksAloneOnALineTakeItAway) {
 }
 
 TEST(TemplateForm, OpenTagsAndStringsAreNotTemplates) {
-  for (const char* source : {"{%", "{{ a", "{# b", "{{ 'a }}", "{{ \"\\x41\" }}", "{{ '\\"}) EXPECT_FALSE(canonical_template(source)) << source;
+  for (const char* source : {"{%", "{{ a", "{# b", "{{ 'a }}", "{{ \"\\x41\" }}", "{{ '\\"})
+    EXPECT_FALSE(canonical_template(source)) << source;
   EXPECT_EQ(form(""), "");
   EXPECT_EQ(form("{ } {x}"), "{{ \"{ } {x}\" }}");
 }

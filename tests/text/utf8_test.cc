@@ -35,8 +35,8 @@ TEST(Utf8, MaximalSubparts) {
 }
 
 TEST(Utf8, OverlongFormsSurrogatesAndTooLargeValuesAreInvalid) {
-  for (const char* text : {"\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x80\x80\x80", "\xF4\x90\x80\x80",
-                           "\xF5\x80\x80\x80", "\xFE", "\xFF", "\x80", "\xBF"}) {
+  for (const char* text : {"\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x80\x80\x80",
+                           "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF", "\x80", "\xBF"}) {
     const Utf8Char c = next_utf8(text, 0);
     EXPECT_EQ(c.status, Utf8Status::kInvalid) << testing::PrintToString(text);
     EXPECT_EQ(c.length, 1) << testing::PrintToString(text);

@@ -39,11 +39,14 @@ struct Golden {
     config.tokens = json["tokens"].get<std::vector<std::string>>();
     config.merges = json["merges"].get<std::vector<std::string>>();
     config.kinds.assign(config.tokens.size(), TokenKind::kNormal);
-    for (size_t i = config.tokens.size() - json["special"].get<size_t>(); i < config.tokens.size(); ++i) config.kinds[i] = TokenKind::kControl;
+    for (size_t i = config.tokens.size() - json["special"].get<size_t>(); i < config.tokens.size(); ++i)
+      config.kinds[i] = TokenKind::kControl;
     return config;
   }
   std::vector<std::string> texts() const { return json["texts"].get<std::vector<std::string>>(); }
-  std::vector<int32_t> ids(const std::string& pre_tokenizer, size_t text) const { return json["ids"][pre_tokenizer][text].get<std::vector<int32_t>>(); }
+  std::vector<int32_t> ids(const std::string& pre_tokenizer, size_t text) const {
+    return json["ids"][pre_tokenizer][text].get<std::vector<int32_t>>();
+  }
 };
 
 inline constexpr const char* kPreTokenizers[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};

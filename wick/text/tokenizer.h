@@ -60,7 +60,6 @@ class StreamDecoder {
   void finish(std::string& out);            // appends what is held back, incomplete characters replaced
 
  private:
-  void drain(std::string& out);
   const Tokenizer* tokenizer_;
   bool render_special_;
   std::string pending_;
