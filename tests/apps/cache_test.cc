@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "wick/base/error.h"
-#include "wick_process.h"
+#include "tests/apps/wick_process.h"
 
 namespace wick::apps {
 namespace {

@@ -54,9 +54,40 @@ TEST(ConfigFile, ValuesOfEveryKind) {
 }
 
 TEST(ConfigFile, WhatIsNotUnderstoodIsRefusedWithItsLine) {
-  for (const char* bad : {"= 1", "a", "a =", "a = b", "a = [", "a = [1", "a = [1 2]", "a = [[1]]", "a = \"", "a = \"b", "a = \"b\n\"", "a = '", "a = 1 2", "a = 1\nb 2",
-                          "[", "[]", "]", "[run", "[run] a = 1", "[[run]]", "[a.b]", "a.b = 1", "a = {b = 1}", "a = \"\"\"b\nc\"\"\"", "a = \"\\q\"", "a = \"\\",
-                          "a = \"\\u12\"", "a = \"\\u12", "a = \"\\ud800\"", "a = \"\\U00110000\"", "a = \"\x1b\"", "a = 1\na = 2", "\xff = 1", "a = \xff"}) {
+  for (const char* bad : {"= 1",
+                          "a",
+                          "a =",
+                          "a = b",
+                          "a = [",
+                          "a = [1",
+                          "a = [1 2]",
+                          "a = [[1]]",
+                          "a = \"",
+                          "a = \"b",
+                          "a = \"b\n\"",
+                          "a = '",
+                          "a = 1 2",
+                          "a = 1\nb 2",
+                          "[",
+                          "[]",
+                          "]",
+                          "[run",
+                          "[run] a = 1",
+                          "[[run]]",
+                          "[a.b]",
+                          "a.b = 1",
+                          "a = {b = 1}",
+                          "a = \"\"\"b\nc\"\"\"",
+                          "a = \"\\q\"",
+                          "a = \"\\",
+                          "a = \"\\u12\"",
+                          "a = \"\\u12",
+                          "a = \"\\ud800\"",
+                          "a = \"\\U00110000\"",
+                          "a = \"\x1b\"",
+                          "a = 1\na = 2",
+                          "\xff = 1",
+                          "a = \xff"}) {
     EXPECT_THAT(failure(bad), testing::StartsWith("F:")) << bad;
   }
   EXPECT_THAT(failure(std::string("a = \0", 5)), HasSubstr("F:1: "));
@@ -68,8 +99,8 @@ TEST(ConfigFile, WhatIsNotUnderstoodIsRefusedWithItsLine) {
 // A megabyte of anything is read at once: nothing is quadratic, nothing recurses.
 TEST(ConfigFile, LongAndDeep) {
   constexpr size_t kLong = 1000000;
-  for (const std::string& unit : {std::string("["), std::string("a"), std::string("a."), std::string("\""), std::string("'"), std::string("a=["), std::string("#"),
-                                  std::string("\n"), std::string("\\")}) {
+  for (const std::string& unit : {std::string("["), std::string("a"), std::string("a."), std::string("\""), std::string("'"),
+                                  std::string("a=["), std::string("#"), std::string("\n"), std::string("\\")}) {
     std::string text = "[";
     while (text.size() < kLong) text += unit;
     failure(text);
@@ -108,13 +139,15 @@ TEST(ConfigCommand, FileErrorsAre3AndValueErrors2) {
     EXPECT_EQ(result.exit_code, 3) << bad;
     EXPECT_THAT(result.err, HasSubstr("c.toml:1: ")) << bad;
   }
-  for (const char* bad : {"temperature = -1", "temperature = true", "raw = 7", "top-k = 1.5", "kv-type = 'f8'", "temperature = [1]", "[run]\nfly = 1"}) {
+  for (const char* bad :
+       {"temperature = -1", "temperature = true", "raw = 7", "top-k = 1.5", "kv-type = 'f8'", "temperature = [1]", "[run]\nfly = 1"}) {
     const test::WickResult result = run(bad);
     EXPECT_EQ(result.exit_code, 2) << bad;
     EXPECT_THAT(result.err, HasSubstr("c.toml:")) << bad;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
   }
-  for (const char* path : {"/dev/null", "/", "/none", "", "\x1b"}) EXPECT_EQ(test::run_wick({"run", "-p", "x", "--config", path}).exit_code, *path ? 3 : 2) << path;
+  for (const char* path : {"/dev/null", "/", "/none", "", "\x1b"})
+    EXPECT_EQ(test::run_wick({"run", "-p", "x", "--config", path}).exit_code, *path ? 3 : 2) << path;
   EXPECT_EQ(run(std::string(2000000, '#')).exit_code, 5);
 }
 
@@ -122,12 +155,15 @@ TEST(ConfigCommand, FileErrorsAre3AndValueErrors2) {
 TEST(ConfigCommand, SectionsAndLists) {
   const test::TemporaryFolder folder;
   const test::TinyModelFile model;
-  const std::string config = folder.write(
-      "c.toml", "max-tokens = 9\nlogit-bias = ['65=1000']\n[chat]\nmax-tokens = 1\n[run]\nmax-tokens = 3\nraw = true\nignore-eos = true\n[score]\nwindow = 2\n");
+  const std::string config = folder.write("c.toml",
+                                          "max-tokens = 9\nlogit-bias = ['65=1000']\n[chat]\nmax-tokens = 1\n[run]\nmax-tokens = 3\nraw = "
+                                          "true\nignore-eos = true\n[score]\nwindow = 2\n");
   const test::WickResult result = test::run_wick({"--config", config, "run", "-m", model.path(), "-p", "x", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.json()["text"], "AAA");
-  EXPECT_EQ(test::run_wick({"run", "-m", model.path(), "-p", "x", "--json"}, {.environment = {{"WICK_CONFIG", config}, {"WICK_LOGIT_BIAS", "66=1000"}}}).json()["text"],
+  EXPECT_EQ(test::run_wick({"run", "-m", model.path(), "-p", "x", "--json"},
+                           {.environment = {{"WICK_CONFIG", config}, {"WICK_LOGIT_BIAS", "66=1000"}}})
+                .json()["text"],
             "BBB");
 }
 

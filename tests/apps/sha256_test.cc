@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "wick/base/error.h"
-#include "wick_process.h"
+#include "tests/apps/wick_process.h"
 
 namespace wick::apps {
 namespace {

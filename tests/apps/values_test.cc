@@ -49,6 +49,8 @@ TEST(Values, ShownIsOneShortLineOfText) {
   EXPECT_EQ(shown("äöü", 3), "ä…");
   EXPECT_EQ(shown("äöü", 6), "äöü");
   EXPECT_EQ(shown(std::string(1000, 'x'), 10), "xxxxxxxxxx…");
+  EXPECT_EQ(shown("a\xff\xe2\x82z\xe2\x82\xac\xc2\x9b\t"), "a\\xff\\xe2\\x82z\u20ac\\xc2\\x9b\\t");
+  EXPECT_EQ(shown(std::string("\0", 1)), "\\x00");
 }
 
 }  // namespace

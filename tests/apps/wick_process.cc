@@ -1,4 +1,4 @@
-#include "wick_process.h"
+#include "tests/apps/wick_process.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -108,7 +108,8 @@ std::string TemporaryFolder::write(const std::string& name, const std::string& c
 
 std::vector<std::string> TemporaryFolder::files() const {
   std::vector<std::string> out;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(path_)) out.push_back(std::filesystem::relative(entry.path(), path_).string());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path_))
+    out.push_back(std::filesystem::relative(entry.path(), path_).string());
   std::sort(out.begin(), out.end());
   return out;
 }
@@ -131,7 +132,8 @@ WickResult run_wick(const std::vector<std::string>& arguments, const WickOptions
   for (const int end : {in[0], out[1], err[1]}) ::close(end);
   WickResult result;
   const auto before = ::signal(SIGPIPE, SIG_IGN);  // the command need not read its input
-  if (!options.input_before.empty() && ::write(in[1], options.input_before.data(), options.input_before.size()) < 0) throw std::runtime_error("write");
+  if (!options.input_before.empty() && ::write(in[1], options.input_before.data(), options.input_before.size()) < 0)
+    throw std::runtime_error("write");
   ::usleep(static_cast<useconds_t>(options.idle_milliseconds) * 1000);
   converse(options, pid, in[1], out[0], err[0], result);
   ::signal(SIGPIPE, before);

@@ -37,8 +37,8 @@ struct WickOptions {
   // Beside the caller's, without HOME, XDG_CACHE_HOME, NO_COLOR and WICK_*; an empty value unsets.
   std::map<std::string, std::string> environment = {};
   std::string input = {};
-  std::string out_path = {};  // a file for standard output instead of a pipe
-  bool close_output = false;  // standard output is not open at all
+  std::string out_path = {};       // a file for standard output instead of a pipe
+  bool close_output = false;       // standard output is not open at all
   int interrupt_after_bytes = -1;  // SIGINT once that much has come on standard output
   int idle_milliseconds = 0;       // between input_before and input
   std::string input_before = {};

@@ -1,4 +1,4 @@
-#include "wick_session.h"
+#include "tests/apps/wick_session.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -11,7 +11,7 @@
 #include <csignal>
 #include <stdexcept>
 
-#include "wick_process.h"
+#include "tests/apps/wick_process.h"
 
 namespace wick::test {
 namespace {
@@ -39,7 +39,8 @@ WickSession::WickSession(const std::vector<std::string>& arguments, const Sessio
     if (!options.terminal) {
       ::dup2(in[0], 0);
       ::dup2(out[1], 1);
-      ::dup2(out[1], 2);
+      const int errors = options.errors.empty() ? out[1] : ::open(options.errors.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+      ::dup2(errors, 2);
     }
     ::execve(WICK_COMMAND, argv.data(), envp.data());
     ::_exit(127);

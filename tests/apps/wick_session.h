@@ -10,7 +10,8 @@
 namespace wick::test {
 
 struct SessionOptions {
-  bool terminal = false;  // standard input and both outputs are one terminal; else pipes, both outputs into one
+  bool terminal = false;    // standard input and both outputs are one terminal; else pipes, both outputs into one
+  std::string errors = {};  // without a terminal: a file for standard error instead
   std::map<std::string, std::string> environment = {};  // as WickOptions has it
 };
 

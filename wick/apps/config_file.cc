@@ -1,7 +1,6 @@
 #include "wick/apps/config_file.h"
 
 #include <algorithm>
-#include <algorithm>
 #include <charconv>
 #include <set>
 #include <utility>
@@ -149,7 +148,8 @@ class Parser {
       out += kValues[which];
       return;
     }
-    expect(digits > 0 && text_.size() - std::min(at_, text_.size()) >= digits, "\\b \\t \\n \\f \\r \\\" \\\\ \\uXXXX or \\UXXXXXXXX after a backslash");
+    expect(digits > 0 && text_.size() - std::min(at_, text_.size()) >= digits,
+           "\\b \\t \\n \\f \\r \\\" \\\\ \\uXXXX or \\UXXXXXXXX after a backslash");
     uint32_t code = 0;
     const char* const begin = text_.data() + at_;
     const auto [end, error] = std::from_chars(begin, begin + digits, code, 16);

@@ -16,8 +16,8 @@ struct ConfigEntry {
   std::string where;  // "F.toml:3"
 };
 
-// Strings ("…" with escapes, '…'), numbers, booleans, arrays of these and comments are understood; nested tables, dates and multi-line strings
-// are not. Throws Error(kInvalidFile) that names the line, also for a key that stands twice in a table. Linear in the text.
+// Strings ("…" with escapes, '…'), numbers, booleans, arrays of these and comments are understood; nested tables, dates and multi-line
+// strings are not. Throws Error(kInvalidFile) that names the line, also for a key that stands twice in a table. Linear in the text.
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& source);
 
 // Error(kNotFound | kIo | kInvalidFile | kLimitExceeded).

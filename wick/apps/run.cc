@@ -73,8 +73,8 @@ class RunCommand : public Command {
   }
 
  private:
-  // Which of the two positionals is what: two are MODEL PROMPT; one is the MODEL when the text comes from elsewhere, the PROMPT when
-  // --model is there, and otherwise what it looks like.
+  // Which of the two positionals is what: two are MODEL PROMPT; one is the PROMPT when --model is there, the MODEL when the text comes
+  // from elsewhere, and otherwise what it looks like.
   void sort_out_positionals(const Flags& flags) {
     if (!first_) return;
     const bool text_elsewhere = text_.given(flags) || flags.on_command_line("--messages");
@@ -82,12 +82,12 @@ class RunCommand : public Command {
     if (second_) {
       chosen_ = first_;
       prompt_ = second_;
-    } else if (text_elsewhere) {
-      chosen_ = first_;
-    } else if (model_elsewhere || !looks_like_model(*first_)) {
+    } else if (model_elsewhere) {
       prompt_ = first_;
-    } else {
+    } else if (text_elsewhere || looks_like_model(*first_)) {
       chosen_ = first_;
+    } else {
+      prompt_ = first_;
     }
     require(!(prompt_ && text_elsewhere), "PROMPT and --prompt, --file or --messages all give the text: give one");
   }
