@@ -45,9 +45,9 @@ class LineReader {
       begin_ = 0;
       if (line.size() > kMaxLine) fail(ErrorCode::kLimitExceeded, "a line of the input is longer than ", kMaxLine, " bytes");
       char block[4096];
+      if (!wait_readable(STDIN_FILENO)) return Result::kInterrupted;
       const ssize_t got = ::read(STDIN_FILENO, block, sizeof block);
       if (got < 0 && errno == EINTR) {
-        if (interrupted()) return Result::kInterrupted;
         buffer_.swap(line);
         line.clear();
         continue;

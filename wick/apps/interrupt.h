@@ -24,4 +24,8 @@ class InterruptScope {
 int interrupted();  // the signal that came, 0 for none
 void clear_interrupt();
 
+// Waits until `fd` can be read (or has ended), or a signal of the scope comes, also one that came since the last clear_interrupt(): false
+// then. A plain read would miss a signal that comes just before it.
+bool wait_readable(int fd);
+
 }  // namespace wick::apps
