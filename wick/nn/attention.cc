@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "wick/base/error.h"
-#include "wick/nn/weight_tensor.h"
+#include "wick/ops/linear.h"
 
 namespace wick::nn {
 namespace {
@@ -40,7 +40,7 @@ QkvProjection::QkvProjection(Context& ctx, const HeadDims& dims, const Tensor& q
   check_weight("q", q, q_size, q.dim(1));
   check_weight("k", k, kv_size, q.dim(1));
   check_weight("v", v, kv_size, q.dim(1));
-  linear_ = Linear(ctx, {weight_source(q), weight_source(k), weight_source(v)}, join_biases(q_bias, k_bias, v_bias, q_size, kv_size), false);
+  linear_ = Linear(ctx, {ops::weight_source(q), ops::weight_source(k), ops::weight_source(v)}, join_biases(q_bias, k_bias, v_bias, q_size, kv_size), false);
 }
 
 QkvProjection::Output QkvProjection::forward(Context& ctx, const Tensor& x) const {

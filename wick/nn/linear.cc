@@ -1,7 +1,6 @@
 #include "wick/nn/linear.h"
 
 #include "wick/base/error.h"
-#include "wick/nn/weight_tensor.h"
 #include "wick/ops/linear.h"
 
 namespace wick::nn {
@@ -13,7 +12,7 @@ Linear::Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bi
   weight_ = std::move(weight);
 }
 
-Linear::Linear(Context& ctx, const Tensor& weight, Tensor bias) : Linear(ctx, {weight_source(weight)}, std::move(bias), false) {}
+Linear::Linear(Context& ctx, const Tensor& weight, Tensor bias) : Linear(ctx, {ops::weight_source(weight)}, std::move(bias), false) {}
 
 Tensor Linear::forward(Context& ctx, const Tensor& x) const {
   ops::LinearOptions options;

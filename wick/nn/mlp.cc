@@ -6,9 +6,8 @@
 #include <numeric>
 
 #include "wick/base/error.h"
-#include "wick/nn/weight_tensor.h"
 #include "wick/ops/activation.h"
-#include "wick/ops/copy.h"
+#include "wick/ops/linear.h"
 #include "wick/ops/softmax.h"
 
 namespace wick::nn {
@@ -66,8 +65,8 @@ void add_rows(Context& ctx, const std::vector<Route>& routes, const Tensor& part
 Mlp::Mlp(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& down, Gate function) : function_(function) {
   require(gate.rank() == 2 && up.shape() == gate.shape(), "Mlp: gate is ", gate.shape(), " and up ", up.shape(), ", expected one shape of rank 2");
   require(down.shape() == Shape({gate.dim(1), gate.dim(0)}), "Mlp: down is ", down.shape(), ", expected [", gate.dim(1), ", ", gate.dim(0), "]");
-  gate_up_ = Linear(ctx, {weight_source(gate), weight_source(up)}, Tensor(), false);
-  down_ = Linear(ctx, {weight_source(down)}, Tensor(), false);
+  gate_up_ = Linear(ctx, {ops::weight_source(gate), ops::weight_source(up)}, Tensor(), false);
+  down_ = Linear(ctx, {ops::weight_source(down)}, Tensor(), false);
 }
 
 Tensor Mlp::forward(Context& ctx, const Tensor& x) const { return down_.forward(ctx, gated(ctx, function_, gate_up_.forward(ctx, x))); }

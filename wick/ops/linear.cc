@@ -77,7 +77,7 @@ MatrixView matrix_view(const Tensor& matrix) {
 
 }  // namespace
 
-PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
+WeightSource weight_source(const Tensor& weight) {
   require(weight.rank() == 2, "pack_weight: weight has rank ", weight.rank(), ", expected 2");
   const Tensor plain = weight.contiguous();
   const uint64_t row_bytes = dtype_bytes(plain.dtype(), static_cast<uint64_t>(plain.dim(1)));
@@ -85,11 +85,15 @@ PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
   source.type = plain.dtype();
   source.rows = plain.dim(0);
   source.k = plain.dim(1);
-  source.read_rows = [&](int64_t row, std::span<std::byte> out) {
+  source.read_rows = [plain, row_bytes](int64_t row, std::span<std::byte> out) {
     std::memcpy(out.data(), plain.raw() + static_cast<uint64_t>(row) * row_bytes, out.size());
   };
+  return source;
+}
+
+PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
   PackedWeight packed;
-  append_weight(ctx, source, false, packed);
+  append_weight(ctx, weight_source(weight), false, packed);
   return packed;
 }
 

@@ -10,6 +10,8 @@ namespace wick::ops {
 // A plain or quantised weight tensor [N, K] in the form that linear() reads on ctx's device. Copies; `weight` may go afterwards.
 // Throws Error(kUnsupported) for a dtype without kernels.
 PackedWeight pack_weight(Context& ctx, const Tensor& weight);
+// The tensor as a source of rows for append_weight; it keeps the memory alive.
+WeightSource weight_source(const Tensor& weight);
 bool can_pack(DType type);  // whether weights of this type have kernels
 // Appends the rows of `source` to `weight` as a segment of its own, in f32 when `expand`. Throws what source.read_rows throws, too.
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
