@@ -38,6 +38,7 @@ packages_to_test_everything() {
   needs clang++ clang
   compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a' >/dev/null || echo libclang-rt-dev
   needs qemu-x86_64 qemu-user
+  needs aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 }
 
 # install_packages NAME LOG PACKAGE…: as root or through sudo; who has neither is told the command.
