@@ -23,6 +23,7 @@ std::vector<std::string> endless(const std::string& command, const std::string& 
 }
 
 TEST(Terminal, AConversation) {
+  WICK_REQUIRE_TERMINAL();
   const TinyModelFile model;
   WickSession chat({"chat", "-m", model.path(), "--temperature", "0", "-n", "4", "--logit-bias", "65=1000"},
                    {.terminal = true, .environment = {{"TERM", "xterm"}}});
@@ -42,6 +43,7 @@ TEST(Terminal, AConversation) {
 }
 
 TEST(Terminal, RunWithoutAPromptIsAConversation) {
+  WICK_REQUIRE_TERMINAL();
   const TinyModelFile model;
   WickSession chat({"run", "-m", model.path(), "--temperature", "0", "-n", "4", "--logit-bias", "65=1000"}, {.terminal = true});
   ASSERT_TRUE(chat.wait_for("> "));
@@ -52,6 +54,7 @@ TEST(Terminal, RunWithoutAPromptIsAConversation) {
 }
 
 TEST(Terminal, CtrlCStopsTheAnswerButNotTheConversation) {
+  WICK_REQUIRE_TERMINAL();
   const TinyModelFile model(long_winded());
   WickSession chat(endless("chat", model.path()), {.terminal = true});
   for (int i = 0; i < 2; ++i) {
@@ -83,6 +86,7 @@ TEST(Terminal, AnInterruptStopsTheAnswerOfAPipeTooAndOnlyThatOne) {
 }
 
 TEST(Terminal, CtrlCEndsRunWith130) {
+  WICK_REQUIRE_TERMINAL();
   const TinyModelFile model(long_winded());
   std::vector<std::string> arguments = endless("run", model.path());
   arguments.push_back("hello");
@@ -111,6 +115,7 @@ TEST(Terminal, AReaderThatGoesAwayEndsTheCommandQuietly) {
 }
 
 TEST(Terminal, ColourOnlyWhereItIsWanted) {
+  WICK_REQUIRE_TERMINAL();
   const auto error = [](const std::vector<std::string>& more, const std::map<std::string, std::string>& environment) {
     std::vector<std::string> arguments = {"run", "-m", "/none.gguf", "-p", "x"};
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -129,6 +134,7 @@ TEST(Terminal, ColourOnlyWhereItIsWanted) {
 
 // A model that answers with an escape sequence: whole to a pipe, harmless to a terminal.
 TEST(Terminal, TheModelDoesNotSteerIt) {
+  WICK_REQUIRE_TERMINAL();
   const TinyModelFile model;
   for (const char* bias : {"27=1000", "127=1000", "7=1000"}) {
     const std::vector<std::string> arguments = {"run",           "-m", model.path(),   "--raw", "-p",        "x", "-n", "3",
@@ -143,6 +149,7 @@ TEST(Terminal, TheModelDoesNotSteerIt) {
 }
 
 TEST(Terminal, NorDoesItsName) {
+  WICK_REQUIRE_TERMINAL();
   TinyModel tiny;
   tiny.change_metadata = [](Metadata& metadata) {
     Metadata changed;

@@ -119,4 +119,12 @@ int WickSession::finish() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+bool has_terminals() {
+  int first = -1, second = -1;
+  if (::openpty(&first, &second, nullptr, nullptr, nullptr) != 0) return false;
+  ::close(first);
+  ::close(second);
+  return true;
+}
+
 }  // namespace wick::test

@@ -40,4 +40,10 @@ class WickSession {
   size_t seen_ = 0;
 };
 
+// Whether this system gives out pseudo terminals: a bare root without /dev/pts does not.
+bool has_terminals();
+
 }  // namespace wick::test
+
+#define WICK_REQUIRE_TERMINAL() \
+  if (!wick::test::has_terminals()) GTEST_SKIP() << "there are no pseudo terminals here"
