@@ -26,6 +26,7 @@ std::unique_ptr<Command> make_tokenize();
 std::unique_ptr<Command> make_logits();
 std::unique_ptr<Command> make_score();
 std::unique_ptr<Command> make_bench();
+std::unique_ptr<Command> make_bench_ops();
 std::unique_ptr<Command> make_inspect();
 std::unique_ptr<Command> make_pull();
 std::unique_ptr<Command> make_list();

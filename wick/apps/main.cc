@@ -22,6 +22,7 @@ constexpr CommandEntry kCommands[] = {
     {"score", "Log-probability of each token of a text, and its perplexity", make_score},
     {"logits", "Logits after a text, as a NumPy file", make_logits},
     {"bench", "Prefill and decode speed against this machine's memory bandwidth", make_bench},
+    {"bench-ops", "Each op against its reference, the naive way and PyTorch", make_bench_ops},
     {"inspect", "What is in a model file", make_inspect},
     {"pull", "Download a model", make_pull},
     {"list", "The models that have a name", make_list},

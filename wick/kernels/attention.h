@@ -58,7 +58,7 @@ struct DenseAttentionArgs {
 namespace cpu {
 // positions must not fall within a sequence; unlike StepBatch says they may repeat.
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
-// Copies k and v into pages in scratch and runs the above: scratch of the size of k and v, no scores matrix. y may be q.
+// The same on plain rows, whose elements are neighbours. No scores matrix, no copy of k and v. y may be q.
 void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cpu
 

@@ -32,10 +32,6 @@ namespace cpu {
 // 32 values is max |x| / 127 rounded up to bf16, values x / scale to nearest; blocks with a NaN or an infinity become NaN).
 void rope_append(Context& ctx, const RopeAppendArgs& args, const StepBatch& batch, const KvLayerView& cache);
 
-// Stores `count` rows of k and v (f32, [count, Dh] with row stride `stride`) of one kv head at slots slot, slot + 1, … of a page.
-void kv_write(Isa isa, const KvLayerView& cache, int64_t page, int64_t kv_head, int64_t slot, int64_t count, const float* k, const float* v,
-              int64_t stride);
-
 }  // namespace cpu
 
 namespace ref {

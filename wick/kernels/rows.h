@@ -39,6 +39,13 @@ struct RowsView {
 // Waking a thread costs about a microsecond: a share of work below this many elements is not worth it.
 inline constexpr int64_t kElementsPerShare = 16384;
 
+// Whether to write an output of so many bytes past the caches: it would not stay there, and lines need not be read before they are written.
+inline bool worth_streaming(int64_t bytes) {
+  constexpr int64_t kLeastBytes = int64_t{24} << 20;
+  return bytes >= kLeastBytes;
+}
+inline bool worth_streaming(const RowsView& y) { return worth_streaming(y.count * y.size * traits(y.type).bytes); }
+
 // The grain for ThreadPool::parallel_for over items of `elements` elements.
 inline int64_t share_grain(int64_t elements) { return std::max<int64_t>(1, kElementsPerShare / std::max<int64_t>(1, elements)); }
 

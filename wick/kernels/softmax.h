@@ -9,19 +9,18 @@ namespace wick {
 struct SoftmaxArgs {
   RowsView x;  // f32, f16, bf16 (ref: f64 too), any step
   RowsView y;  // as x, any step; may be x
+  bool log = false;
 };
 
-// y = e^(x - m) / sum(e^(x - m)), m = max(x), row by row. A row of all -inf, or with a NaN or +inf, gives NaN.
-// cpu: exponentials in f32, summed in chains whose order depends on the row's size only, 1,024 elements at a time, those sums in f64;
-// rounded once. ref: all in f64.
-// log_softmax: y = (x - m) - log(sum(e^(x - m))), the same sum; a row of all -inf, or with a NaN or +inf, gives NaN.
+// y = e^(x - m) / sum(e^(x - m)), m = max(x), row by row; with log y = (x - m) - log(sum(e^(x - m))). A row of all -inf, or with a NaN or
+// +inf, gives NaN.
+// cpu: exponentials in f32, summed in chains whose order depends on the row's size and type and on whether its elements are neighbours, 1,024
+// elements at a time, those sums in f64; rounded once. ref: all in f64.
 namespace ref {
 void softmax(Context& ctx, const SoftmaxArgs& args);
-void log_softmax(Context& ctx, const SoftmaxArgs& args);
-}  // namespace ref
+}
 namespace cpu {
 void softmax(Context& ctx, const SoftmaxArgs& args);
-void log_softmax(Context& ctx, const SoftmaxArgs& args);
-}  // namespace cpu
+}
 
 }  // namespace wick

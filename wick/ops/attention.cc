@@ -7,6 +7,8 @@
 #include "wick/base/checked.h"
 #include "wick/kernels/attention.h"
 #include "wick/kernels/kv_append.h"
+#include "wick/ops/arguments.h"
+#include "wick/ops/copy.h"
 #include "wick/ops/device.h"
 
 namespace wick::ops {
@@ -97,11 +99,13 @@ void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, 
   require(!options.alibi.defined() || options.causal, "attention: alibi needs causal");
   if (q.elements() == 0) return;
   make_kv_layout(k.dtype(), k.dim(1), k.dim(3));  // checks the head size
+  const Tensor q_rows = with_contiguous_rows(q), k_rows = with_contiguous_rows(k), v_rows = with_contiguous_rows(v);
+  const Tensor y_rows = y.rows_contiguous() ? y : Tensor::empty(y.shape(), y.dtype());
   DenseAttentionArgs args;
-  args.q = heads_view(q);
-  args.k = heads_view(k);
-  args.v = heads_view(v);
-  args.y = heads_view(y);
+  args.q = heads_view(q_rows);
+  args.k = heads_view(k_rows);
+  args.v = heads_view(v_rows);
+  args.y = heads_view(y_rows);
   args.batch = q.dim(0);
   args.heads = q.dim(1);
   args.kv_heads = k.dim(1);
@@ -115,6 +119,7 @@ void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, 
   args.alibi = per_head("attention", "alibi", options.alibi, args.heads);
   args.sinks = per_head("attention", "sinks", options.sinks, args.heads);
   cpu::attention(ctx, args);
+  if (y_rows.raw() != y.raw()) copy(ctx, y_rows, y);
 }
 
 Tensor attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {

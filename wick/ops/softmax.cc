@@ -7,9 +7,8 @@
 namespace wick::ops {
 namespace {
 
-using Kernel = void (*)(Context&, const SoftmaxArgs&);
-
-void run(Context& ctx, const char* op, Kernel kernel, Kernel reference, const Tensor& x, int dim, const Tensor& y) {
+void run(Context& ctx, bool log, const Tensor& x, int dim, const Tensor& y) {
+  const char* op = log ? "log_softmax" : "softmax";
   require_cpu(ctx, op);
   require_floating(ctx, op, {{"x", x}, {"y", y}});
   require_rank_1(op, {"x", x});
@@ -21,17 +20,14 @@ void run(Context& ctx, const char* op, Kernel kernel, Kernel reference, const Te
 
   const int axis = dim < 0 ? dim + x.rank() : dim;
   const int last = x.rank() - 1;
-  const SoftmaxArgs args{rows_of(x.transpose(axis, last)), rows_of(y.transpose(axis, last))};
-  (x.dtype() == DType::kF64 ? reference : kernel)(ctx, args);
+  const SoftmaxArgs args{rows_of(x.transpose(axis, last)), rows_of(y.transpose(axis, last)), log};
+  x.dtype() == DType::kF64 ? ref::softmax(ctx, args) : cpu::softmax(ctx, args);
 }
 
 }  // namespace
 
-void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) { run(ctx, "softmax", cpu::softmax, ref::softmax, x, dim, y); }
-
-void log_softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) {
-  run(ctx, "log_softmax", cpu::log_softmax, ref::log_softmax, x, dim, y);
-}
+void softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) { run(ctx, false, x, dim, y); }
+void log_softmax(Context& ctx, const Tensor& x, int dim, const Tensor& y) { run(ctx, true, x, dim, y); }
 
 Tensor softmax(Context& ctx, const Tensor& x, int dim) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), ctx.device());

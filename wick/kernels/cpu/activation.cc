@@ -19,13 +19,10 @@ using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
-// x / (1 + e^-t) without overflow.
+// x / (1 + e^-t)
 HWY_INLINE V times_sigmoid(V x, V t) {
   const D d;
-  const V one = hn::Set(d, 1.0f);
-  const V e = exp(d, hn::Neg(hn::Abs(t)));
-  const V numerator = hn::IfThenElse(hn::Lt(t, hn::Zero(d)), e, one);
-  return hn::Mul(x, hn::Div(numerator, hn::Add(one, e)));
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), exp_of_minus(d, t)));
 }
 
 struct Silu {
@@ -67,17 +64,30 @@ struct Gelu {
 };
 
 template <class Function, class T>
-void plain(const T* x, T* y, int64_t n) {
+void plain(const T* x, T* y, int64_t n, bool stream) {
   const D d;
+  constexpr Order kOrder = kOrderOf<T>;
   int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    V a, b;
+    load_two<kOrder>(d, x + i, a, b);
+    store_two<kOrder>(Function::of(a), Function::of(b), d, y + i, stream);
+  }
   for (; i + kLanes <= n; i += kLanes) store(Function::of(load(d, x + i)), d, y + i);
   if (i < n) store_part(Function::of(load_part(d, x + i, n - i)), d, y + i, n - i);
 }
 
 template <class Function, class T>
-void gated(const T* gate, const T* up, T* y, int64_t n) {
+void gated(const T* gate, const T* up, T* y, int64_t n, bool stream) {
   const D d;
+  constexpr Order kOrder = kOrderOf<T>;
   int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    V gate0, gate1, up0, up1;
+    load_two<kOrder>(d, gate + i, gate0, gate1);
+    load_two<kOrder>(d, up + i, up0, up1);
+    store_two<kOrder>(hn::Mul(Function::of(gate0), up0), hn::Mul(Function::of(gate1), up1), d, y + i, stream);
+  }
   for (; i + kLanes <= n; i += kLanes) store(hn::Mul(Function::of(load(d, gate + i)), load(d, up + i)), d, y + i);
   if (i < n) store_part(hn::Mul(Function::of(load_part(d, gate + i, n - i)), load_part(d, up + i, n - i)), d, y + i, n - i);
 }
@@ -85,6 +95,7 @@ void gated(const T* gate, const T* up, T* y, int64_t n) {
 template <class Function, class T>
 void pieces(const ActivationArgs& args, int64_t begin, int64_t end) {
   const int64_t per_row = args.pieces_per_row();
+  const bool large = worth_streaming(args.y);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / per_row;
     const int64_t first = item % per_row * ActivationArgs::kPiece;
@@ -93,11 +104,12 @@ void pieces(const ActivationArgs& args, int64_t begin, int64_t end) {
     const T* gate = args.gate.row<T>(row) + first;
     T* y = args.y.row<T>(row) + first;
     if (args.up.data) {
-      gated<Function>(gate, args.up.row<T>(row) + first, y, n);
+      gated<Function>(gate, args.up.row<T>(row) + first, y, n, can_stream(y, large));
     } else {
-      plain<Function>(gate, y, n);
+      plain<Function>(gate, y, n, can_stream(y, large));
     }
   }
+  if (large) hwy::FlushStream();
 }
 
 template <class Function>

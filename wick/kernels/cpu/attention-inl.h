@@ -168,9 +168,45 @@ HWY_INLINE void multiply_add(const Source& b, const float* a, int64_t lda, int64
 }
 
 // out = x * factor; n a multiple of 8, out may be x.
-HWY_INLINE void scale_row(const float* x, float factor, int64_t n, float* out) {
+template <class In, class Out>
+HWY_INLINE void scale_row(const In* x, float factor, int64_t n, Out* out) {
   const HWY_CAPPED(float, 8) d;
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(Lanes(d))) StoreU(Mul(LoadU(d, x + i), Set(d, factor)), d, out + i);
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(Lanes(d))) {
+    HWY_NAMESPACE::store(Mul(HWY_NAMESPACE::load(d, x + i), Set(d, factor)), d, out + i);
+  }
+}
+
+// out[i][t] = rows[t][i] as f32 for t < count <= 64, i < columns, a multiple of 4; zero for the other t < 64.
+template <class T>
+HWY_INLINE void transpose_page(const T* rows, int64_t row_stride, int64_t count, int64_t columns, float* out) {
+  int64_t t = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const FixedTag<float, 4> d;
+  for (; t + 4 <= count; t += 4) {
+    const T* x = rows + t * row_stride;
+    for (int64_t i = 0; i < columns; i += 4) {
+      const auto a = HWY_NAMESPACE::load(d, x + i);
+      const auto b = HWY_NAMESPACE::load(d, x + row_stride + i);
+      const auto c = HWY_NAMESPACE::load(d, x + 2 * row_stride + i);
+      const auto e = HWY_NAMESPACE::load(d, x + 3 * row_stride + i);
+      const auto ac_low = InterleaveLower(d, a, c);
+      const auto be_low = InterleaveLower(d, b, e);
+      const auto ac_high = InterleaveUpper(d, a, c);
+      const auto be_high = InterleaveUpper(d, b, e);
+      float* to = out + i * kPagePositions + t;
+      StoreU(InterleaveLower(d, ac_low, be_low), d, to);
+      StoreU(InterleaveUpper(d, ac_low, be_low), d, to + kPagePositions);
+      StoreU(InterleaveLower(d, ac_high, be_high), d, to + 2 * kPagePositions);
+      StoreU(InterleaveUpper(d, ac_high, be_high), d, to + 3 * kPagePositions);
+    }
+  }
+#endif
+  for (; t < count; ++t) {
+    for (int64_t i = 0; i < columns; ++i) out[i * kPagePositions + t] = static_cast<float>(rows[t * row_stride + i]);
+  }
+  for (int64_t i = 0; i < columns; ++i) {
+    for (int64_t rest = count; rest < kPagePositions; ++rest) out[i * kPagePositions + rest] = 0;
+  }
 }
 
 // tanh: an odd polynomial near 0, where 1 - 2^-… would cancel, else (1 - t) / (1 + t) with t = e^(-2|x|).

@@ -9,7 +9,7 @@ namespace wick::cpu {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlock / kPagePositions;
-constexpr int64_t kMaxTileRows = 48;            // queries x grouped heads: unpacking a page costs 4 % of the products on it
+constexpr int64_t kMaxTileRows = 96;             // queries x grouped heads: unpacking a page costs 2 % of the products on it
 constexpr int64_t kMaxPartialFloats = 8 << 20;  // memory for partial results when one tile's keys are split over threads
 
 // Query positions of one sequence that are worked on together.
@@ -32,7 +32,7 @@ struct Range {
 
 class Plan {
  public:
-  Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
+  Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache, const DenseAttentionArgs* dense);
   void run();
 
  private:
@@ -52,6 +52,7 @@ class Plan {
   const AttentionArgs& args_;
   const StepBatch& batch_;
   const KvLayerView& cache_;
+  const DenseAttentionArgs* dense_;
   const AttentionKernels& kernels_;
   ScratchScope scope_;
   int32_t group_;
@@ -66,14 +67,14 @@ class Plan {
   float* partials_ = nullptr;
 };
 
-Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache)
-    : ctx_(ctx), args_(args), batch_(batch), cache_(cache), kernels_(attention_kernels(ctx.isa())), scope_(ctx) {
+Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache, const DenseAttentionArgs* dense)
+    : ctx_(ctx), args_(args), batch_(batch), cache_(cache), dense_(dense), kernels_(attention_kernels(ctx.isa())), scope_(ctx) {
   const KvLayout& layout = cache.layout;
   group_ = args.heads / layout.kv_heads;
   const int64_t fair = ceil_div<int64_t>(int64_t{batch.rows} * layout.kv_heads, 3 * int64_t{ctx.threads()});
   const int64_t tile_positions = std::clamp<int64_t>(fair, ceil_div<int64_t>(12, group_), std::max<int64_t>(1, kMaxTileRows / group_));
   tile_rows_ = std::max<int64_t>(kMaxTileRows, group_);
-  state_floats_ = layout.value_stride + 2;
+  state_floats_ = SoftmaxState::floats_per_row(layout.value_stride);
   // Sized by the largest tile, not this step's, so that a later step needs no more.
   worker_floats_ = round_up<int64_t>(
       tile_rows_ * (2 * state_floats_ + layout.head_dim + kPagePositions + 2) + kPagePositions * (layout.head_dim + layout.value_stride),
@@ -146,7 +147,9 @@ AttentionTile Plan::start(const Tile& tile, int64_t kv_head, int worker) {
   AttentionTile work;
   work.args = &args_;
   work.cache = &cache_;
-  work.table = batch_.page_table + int64_t{tile.sequence} * batch_.table_stride;
+  work.table = dense_ ? nullptr : batch_.page_table + int64_t{tile.sequence} * batch_.table_stride;
+  work.dense = dense_;
+  work.sequence = tile.sequence;
   work.kv_head = kv_head;
   work.row = tile.row;
   work.positions = tile.positions;
@@ -215,7 +218,35 @@ void Plan::run() {
 }  // namespace
 
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
-  Plan(ctx, args, batch, cache).run();
+  Plan(ctx, args, batch, cache, nullptr).run();
+}
+
+// Sequence b has rows b * T ..; they stand at the positions of the last key that they see.
+void attention(Context& ctx, const DenseAttentionArgs& args) {
+  const ScratchScope scope(ctx);
+  int32_t* positions = ctx.scratch<int32_t>(args.batch * args.rows).data();
+  int32_t* first_row = ctx.scratch<int32_t>(args.batch + 1).data();
+  for (int64_t b = 0; b <= args.batch; ++b) first_row[b] = static_cast<int32_t>(b * args.rows);
+  for (int64_t i = 0; i < args.batch * args.rows; ++i) {
+    const int64_t last = args.causal ? std::max<int64_t>(-1, i % args.rows + args.keys - args.rows) : args.keys - 1;
+    positions[i] = static_cast<int32_t>(last);
+  }
+  StepBatch batch;
+  batch.rows = static_cast<int32_t>(args.batch * args.rows);
+  batch.sequences = static_cast<int32_t>(args.batch);
+  batch.table_stride = static_cast<int32_t>(ceil_div(args.keys, kPagePositions));
+  batch.positions = positions;
+  batch.first_row = first_row;
+  AttentionArgs paged;
+  paged.heads = static_cast<int32_t>(args.heads);
+  paged.alibi = args.alibi;
+  paged.sinks = args.sinks;
+  paged.scale = args.scale;
+  paged.window = args.window;
+  paged.softcap = args.softcap;
+  KvLayerView layout_only;
+  layout_only.layout = make_kv_layout(args.k.type, args.kv_heads, args.head_dim);
+  Plan(ctx, paged, batch, layout_only, &args).run();
 }
 
 }  // namespace wick::cpu

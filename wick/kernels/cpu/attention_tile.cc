@@ -21,6 +21,20 @@ namespace {
 constexpr float kLog2E = 1.44269504088896340736f;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+// Calls body with row p of head g: of `plain`, f32 rows `stride` apart that hold all heads, or of a dense operand in its type.
+template <class Plain, class Body>
+HWY_INLINE void with_row(const AttentionTile& tile, int64_t p, int64_t g, Plain* plain, int64_t stride, const HeadsView DenseAttentionArgs::*operand, Body&& body) {
+  const int64_t head = tile.kv_head * tile.group + g;
+  if (!tile.dense) return body(plain + (tile.row + p) * stride + head * tile.cache->layout.head_dim);
+  const HeadsView& view = tile.dense->*operand;
+  std::byte* row = view.at(tile.sequence, head, tile.row + p - tile.sequence * tile.dense->rows);
+  switch (view.type) {
+    case DType::kF16: return body(reinterpret_cast<F16*>(row));
+    case DType::kBF16: return body(reinterpret_cast<BF16*>(row));
+    default: return body(reinterpret_cast<float*>(row));
+  }
+}
+
 void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
   const AttentionArgs& args = *tile.args;
   const int64_t dim = tile.cache->layout.head_dim;
@@ -28,12 +42,11 @@ void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
   for (int64_t p = 0; p < tile.positions; ++p) {
     const int64_t end = row_positions[tile.row + p] + int64_t{1};
     const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
-    const float* q = args.q + (tile.row + p) * args.q_stride + tile.kv_head * tile.group * dim;
     for (int64_t g = 0; g < tile.group; ++g) {
       const int64_t r = p * tile.group + g;
       tile.begin[r] = static_cast<int32_t>(begin);
       tile.end[r] = static_cast<int32_t>(end);
-      scale_row(q + g * dim, factor, dim, tile.q + r * dim);
+      with_row(tile, p, g, args.q, args.q_stride, &DenseAttentionArgs::q, [&](const auto* q) { scale_row(q, factor, dim, tile.q + r * dim); });
     }
   }
 }
@@ -45,14 +58,12 @@ struct ScoreRule {
   float distance;  // from the row's position to the page's first key
 };
 
-// Scores of one row over the keys [lo, hi) of a page: softcap, alibi, new maximum, powers, sum; rescales o when the maximum rose.
-void update_row(float* scores, int64_t lo, int64_t hi, const ScoreRule& rule, const SoftmaxState& state, int64_t r, int64_t stride) {
+// Softcap and alibi; keys outside of [lo, hi) get -inf. From the vector with lo to the one with hi.
+void bend_scores(float* scores, int64_t lo, int64_t hi, const ScoreRule& rule) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(Lanes(d));
-  const int64_t first = lo / lanes * lanes;
   const auto positions = Iota(d, 0.0f);
-  auto peak = Set(d, kMinusInfinity);
-  for (int64_t i = first; i < hi; i += lanes) {
+  for (int64_t i = lo / lanes * lanes; i < hi; i += lanes) {
     auto s = LoadU(d, scores + i);
     const auto index = Add(positions, Set(d, static_cast<float>(i)));
     if (rule.softcap > 0) s = Mul(Tanh(d, s), Set(d, rule.softcap * kLog2E));
@@ -61,26 +72,40 @@ void update_row(float* scores, int64_t lo, int64_t hi, const ScoreRule& rule, co
       s = IfThenElse(And(Ge(index, Set(d, static_cast<float>(lo))), Lt(index, Set(d, static_cast<float>(hi)))), s, Set(d, kMinusInfinity));
     }
     StoreU(s, d, scores + i);
-    peak = Max(peak, s);
   }
-  const float page_max = GetLane(MaxOfLanes(d, peak));
+}
+
+// Scores [begin, end), whole vectors, of one row: new maximum, powers, sum; rescales o and l when the maximum rose.
+HWY_INLINE void update_row(float* scores, int64_t begin, int64_t end, const SoftmaxState& state, int64_t r, int64_t stride) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(Lanes(d));
+  auto peak = LoadU(d, scores + begin);
+  for (int64_t i = begin + lanes; i < end; i += lanes) peak = Max(peak, LoadU(d, scores + i));
+  float* sums = state.l + r * kSumLanes;
+  auto sum = LoadU(d, sums);
   const float old_max = state.m[r];
-  const float new_max = page_max > old_max ? page_max : old_max;
+  float new_max = old_max;
+  if (!AllFalse(d, Gt(peak, Set(d, old_max)))) {
+    new_max = GetLane(MaxOfLanes(d, peak));
+    state.m[r] = new_max;
+    if (old_max != kMinusInfinity) {
+      const auto alpha = exp2(d, Set(d, old_max - new_max));
+      sum = Mul(sum, alpha);
+      scale_row(state.o + r * stride, GetLane(alpha), stride, state.o + r * stride);
+    }
+  }
   const auto shift = Set(d, new_max == kMinusInfinity ? 0.0f : new_max);  // scores of -inf alone: powers of zero, not NaN
-  auto sum = Zero(d);
-  for (int64_t i = first; i < hi; i += lanes) {
+  for (int64_t i = begin; i < end; i += lanes) {
     const auto p = exp2(d, Sub(LoadU(d, scores + i), shift));
     StoreU(p, d, scores + i);
     sum = Add(sum, p);
   }
-  float l = state.l[r];
-  if (new_max != old_max && old_max != kMinusInfinity) {
-    const float alpha = GetLane(exp2(d, Set(d, old_max - new_max)));
-    l = l * alpha;
-    scale_row(state.o + r * stride, alpha, stride, state.o + r * stride);
-  }
-  state.l[r] = l + GetLane(SumOfLanes(d, sum));
-  state.m[r] = new_max;
+  StoreU(sum, d, sums);
+}
+
+float sum_of(const SoftmaxState& state, int64_t r) {
+  const D d;
+  return GetLane(SumOfLanes(d, LoadU(d, state.l + r * kSumLanes)));
 }
 
 // o of rows r .. r + count - 1 += p · v over the keys that each row sees, in ascending order. Keys seen by all rows go through the wide
@@ -113,6 +138,7 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
   const int64_t groups = (rows + kTileRows - 1) / kTileRows;
   const int64_t height = (rows + groups - 1) / groups;
   const int64_t base = page * kPagePositions;
+  const bool bent = tile.args->softcap > 0 || tile.args->alibi;
   for (int64_t r0 = 0; r0 < rows; r0 += height) {
     const int64_t count = rows - r0 < height ? rows - r0 : height;
     int64_t lo[kTileRows], hi[kTileRows];
@@ -130,20 +156,27 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
     const int64_t width = (seen + 15) / 16 * 16;
     multiply_add(keys, tile.q + r0 * dim, dim, 0, dim, count, scores, kPagePositions, width, false);
     for (int64_t r = 0; r < count; ++r) {
+      float* row = scores + r * kPagePositions;
+      if (lo[r] == 0 && hi[r] == kPagePositions && !bent) {
+        update_row(row, 0, kPagePositions, state, r0 + r, stride);
+        continue;
+      }
       if (lo[r] >= hi[r]) continue;
       const int64_t head = tile.kv_head * tile.group + (r0 + r) % tile.group;
       const float slope = tile.args->alibi ? tile.args->alibi[head] * kLog2E : 0.0f;
-      const ScoreRule rule{tile.args->softcap, slope, static_cast<float>(base - (tile.end[r0 + r] - 1))};
-      update_row(scores + r * kPagePositions, lo[r], hi[r], rule, state, r0 + r, stride);
+      bend_scores(row, lo[r], hi[r], {tile.args->softcap, slope, static_cast<float>(base - (tile.end[r0 + r] - 1))});
+      const int64_t lanes = static_cast<int64_t>(Lanes(D()));
+      update_row(row, lo[r] / lanes * lanes, (hi[r] + lanes - 1) / lanes * lanes, state, r0 + r, stride);
     }
     add_values(values, scores, lo, hi, count, state.o + r0 * stride, stride);
   }
 }
 
+constexpr int64_t kDirectRows = 2 * kTileRows;
+
 // Up to kDirectRows rows read the page as it is stored; more share one unpacked copy. The numbers are the same.
 template <class Keys, class Values>
 void attend_pages(const AttentionTile& tile, int64_t first_page, int64_t end_page, const SoftmaxState& state) {
-  constexpr int64_t kDirectRows = 2 * kTileRows;
   const KvLayout& layout = tile.cache->layout;
   const bool direct = Keys::kPlain || int64_t{tile.positions} * tile.group <= kDirectRows;
   for (int64_t page = first_page; page < end_page; ++page) {
@@ -162,12 +195,46 @@ void attend_pages(const AttentionTile& tile, int64_t first_page, int64_t end_pag
   }
 }
 
+// K is transposed on the way; V is read as it is, or converted once for many rows.
+template <class T>
+void attend_rows(const AttentionTile& tile, int64_t first_page, int64_t end_page, const SoftmaxState& state) {
+  const KvLayout& layout = tile.cache->layout;
+  const bool direct = layout.head_dim == layout.value_stride && (PlainRows<T>::kPlain || int64_t{tile.positions} * tile.group <= kDirectRows);
+  const int64_t key_stride = tile.dense->k.strides[2];
+  const int64_t value_stride = tile.dense->v.strides[2];
+  for (int64_t page = first_page; page < end_page; ++page) {
+    const int64_t first = page * kPagePositions;
+    const int64_t left = tile.dense->keys - first;
+    const int64_t count = left < kPagePositions ? left : kPagePositions;
+    const T* keys = reinterpret_cast<const T*>(tile.dense->k.at(tile.sequence, tile.kv_head, first));
+    const T* values = reinterpret_cast<const T*>(tile.dense->v.at(tile.sequence, tile.kv_head, first));
+    transpose_page(keys, key_stride, count, layout.head_dim, tile.keys);
+    const PlainRows<float> unpacked(tile.keys, kPagePositions);
+    if (direct) {
+      attend_page(tile, page, unpacked, PlainRows<T>(values, value_stride), state);
+      continue;
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      scale_row(values + t * value_stride, 1.0f, layout.head_dim, tile.values + t * layout.value_stride);
+      for (int64_t i = layout.head_dim; i < layout.value_stride; ++i) tile.values[t * layout.value_stride + i] = 0;
+    }
+    attend_page(tile, page, unpacked, PlainRows<float>(tile.values, layout.value_stride), state);
+  }
+}
+
 void attention_attend(const AttentionTile& tile, int64_t first_page, int64_t end_page, const SoftmaxState& state) {
   const int64_t rows = int64_t{tile.positions} * tile.group;
   std::memset(state.o, 0, static_cast<size_t>(rows * tile.cache->layout.value_stride) * sizeof(float));
   for (int64_t r = 0; r < rows; ++r) {
     state.m[r] = kMinusInfinity;
-    state.l[r] = 0;
+  }
+  std::memset(state.l, 0, static_cast<size_t>(rows * kSumLanes) * sizeof(float));
+  if (tile.dense) {
+    switch (tile.cache->layout.type) {
+      case DType::kF16: return attend_rows<F16>(tile, first_page, end_page, state);
+      case DType::kBF16: return attend_rows<BF16>(tile, first_page, end_page, state);
+      default: return attend_rows<float>(tile, first_page, end_page, state);
+    }
   }
   switch (tile.cache->layout.type) {
     case DType::kF32: return attend_pages<PlainKeys<float>, PlainValues<float>>(tile, first_page, end_page, state);
@@ -183,11 +250,13 @@ void attention_merge(const SoftmaxState& total, const SoftmaxState& part, int64_
   for (int64_t r = 0; r < rows; ++r) {
     float* o = total.o + r * stride;
     const float* po = part.o + r * stride;
-    if (part.l[r] == 0) continue;  // saw nothing
-    if (total.l[r] == 0) {
+    if (sum_of(part, r) == 0) continue;  // saw nothing
+    float* l = total.l + r * kSumLanes;
+    const float* pl = part.l + r * kSumLanes;
+    if (sum_of(total, r) == 0) {
       std::memcpy(o, po, static_cast<size_t>(stride) * sizeof(float));
+      std::memcpy(l, pl, kSumLanes * sizeof(float));
       total.m[r] = part.m[r];
-      total.l[r] = part.l[r];
       continue;
     }
     const float m = part.m[r] > total.m[r] ? part.m[r] : total.m[r];
@@ -196,7 +265,7 @@ void attention_merge(const SoftmaxState& total, const SoftmaxState& part, int64_
     for (int64_t i = 0; i < stride; i += lanes) {
       StoreU(MulAdd(LoadU(d, po + i), new_factor, Mul(LoadU(d, o + i), old_factor)), d, o + i);
     }
-    total.l[r] = total.l[r] * GetLane(old_factor) + part.l[r] * GetLane(new_factor);
+    StoreU(MulAdd(LoadU(d, pl), new_factor, Mul(LoadU(d, l), old_factor)), d, l);
     total.m[r] = m;
   }
 }
@@ -206,14 +275,13 @@ void attention_store(const AttentionTile& tile, const SoftmaxState& state) {
   const KvLayout& layout = tile.cache->layout;
   const int64_t dim = layout.head_dim;
   for (int64_t p = 0; p < tile.positions; ++p) {
-    float* out = args.out + (tile.row + p) * args.out_stride + tile.kv_head * tile.group * dim;
     for (int64_t g = 0; g < tile.group; ++g) {
       const int64_t r = p * tile.group + g;
-      const float* o = state.o + r * layout.value_stride;
-      double sum = state.l[r];
+      const float seen = sum_of(state, r);
+      double sum = seen;
       if (args.sinks) sum += ::exp2(static_cast<double>(args.sinks[tile.kv_head * tile.group + g]) * kLog2E - state.m[r]);
-      const float inverse = state.l[r] == 0 ? 0.0f : static_cast<float>(1.0 / sum);
-      for (int64_t i = 0; i < dim; ++i) out[g * dim + i] = o[i] * inverse;
+      const float inverse = seen == 0 ? 0.0f : static_cast<float>(1.0 / sum);
+      with_row(tile, p, g, args.out, args.out_stride, &DenseAttentionArgs::y, [&](auto* out) { scale_row(state.o + r * layout.value_stride, inverse, dim, out); });
     }
   }
 }

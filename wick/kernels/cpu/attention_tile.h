@@ -8,17 +8,23 @@
 
 namespace wick::cpu {
 
-// Running softmax of M rows: maximum m, sum l, and o [M, Dv].
+inline constexpr int64_t kSumLanes = 16;  // of the widest vector
+
+// Running softmax of M rows: maximum m, sum l by vector lane, and o [M, Dv].
 struct SoftmaxState {
   float* o;
   float* m;
-  float* l;
+  float* l;  // [M, kSumLanes]
+
+  static constexpr int64_t floats_per_row(int64_t value_stride) { return value_stride + 1 + kSumLanes; }
 };
 
 struct AttentionTile {
   const AttentionArgs* args;
   const KvLayerView* cache;
   const int32_t* table;  // pages of the sequence
+  const DenseAttentionArgs* dense;  // or none: q, k, v and y are these rows, and of the cache there is only the layout
+  int64_t sequence;      // dense: of the batch
   int64_t kv_head;
   int64_t row;        // first row of the step
   int32_t positions;  // rows of the step

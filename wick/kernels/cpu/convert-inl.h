@@ -5,6 +5,11 @@
 //   load_part(d, p, n)    the first n < Lanes(d) elements, zeros behind them; reads nothing past p[n - 1]
 //   store_part(v, d, p, n)
 //
+// Two vectors at once, which is cheaper for bf16. Order says how the 2 Lanes(d) elements lie in them: kInPairOrder<T>, the cheap one of T, for
+// all that is combined with elements of T.
+//   load_two<Order>(d, p, a, b)
+//   store_two<Order>(a, b, d, p, stream)   stream: past the caches, p aligned to 64 bytes; FlushStream() before others read
+//
 // Compiled per instruction set: include after foreach_isa.h.
 #if defined(WICK_KERNELS_CPU_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WICK_KERNELS_CPU_CONVERT_INL_H_
@@ -13,6 +18,7 @@
 #define WICK_KERNELS_CPU_CONVERT_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "wick/tensor/half.h"
@@ -98,6 +104,78 @@ HWY_INLINE void store_part(hwy::HWY_NAMESPACE::Vec<D> value, D d, T* p, int64_t 
   T lanes[hwy::HWY_NAMESPACE::MaxLanes(d)];
   store(value, d, lanes);
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// kSplit: the even elements in the first vector, the odd ones in the second. Both halves of a 32-bit lane are then in place as f32.
+enum class Order { kPlain, kSplit };
+
+template <class T>
+inline constexpr Order kOrderOf = Order::kPlain;
+#if HWY_TARGET != HWY_SCALAR
+template <>
+inline constexpr Order kOrderOf<BF16> = Order::kSplit;
+#endif
+
+template <Order kOrder, class D, class T, class V = hwy::HWY_NAMESPACE::Vec<D>>
+HWY_INLINE void load_two(D d, const T* p, V& a, V& b) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  if constexpr (kOrder == Order::kPlain) {
+    a = load(d, p);
+    b = load(d, p + hn::MaxLanes(d));
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    hn::LoadInterleaved2(d, p, a, b);
+  } else {
+    const hn::RebindToUnsigned<D> du;
+    const auto bits = hn::BitCast(du, hn::LoadU(hn::Repartition<uint16_t, D>(), &p->bits));
+    a = hn::BitCast(d, hn::ShiftLeft<16>(bits));
+    b = hn::BitCast(d, hn::And(bits, hn::Set(du, 0xffff0000u)));
+  }
+}
+
+// bf16 bits in the upper half of each lane, and anything in the lower.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::RebindToUnsigned<D>> rounded_bf16(D d, hwy::HWY_NAMESPACE::Vec<D> value) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
+  (void)d;
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Or(bits, hn::Set(du, 0x00400000u)), rounded);
+}
+
+template <class D, class V, class T>
+HWY_INLINE void store_bits(D d, V v, T* p, bool stream) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  if (stream) {
+    hn::Stream(v, d, p);
+  } else {
+    hn::StoreU(v, d, p);
+  }
+}
+
+template <Order kOrder, class D, class T, class V = hwy::HWY_NAMESPACE::Vec<D>>
+HWY_INLINE void store_two(V a, V b, D d, T* p, bool stream) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  if constexpr (kOrder == Order::kSplit) {
+    static_assert(sizeof(T) == sizeof(uint16_t));
+    const hn::RebindToUnsigned<D> du;
+    const auto upper = hn::And(rounded_bf16(d, b), hn::Set(du, 0xffff0000u));
+    const hn::Repartition<uint16_t, D> d16;
+    store_bits(d16, hn::BitCast(d16, hn::Or(upper, hn::ShiftRight<16>(rounded_bf16(d, a)))), &p->bits, stream);
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    store_bits(d, a, p, stream);
+    store_bits(d, b, p + hn::MaxLanes(d), stream);
+  } else {
+    store(a, d, p);
+    store(b, d, p + hn::MaxLanes(d));
+  }
+}
+
+// Whether the row at p can be streamed.
+template <class T>
+HWY_INLINE bool can_stream(const T* p, bool wanted) {
+  return wanted && reinterpret_cast<uintptr_t>(p) % 64 == 0;
 }
 
 }  // namespace HWY_NAMESPACE

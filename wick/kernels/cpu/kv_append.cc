@@ -146,11 +146,6 @@ void rope_append_run(const RopeAppendArgs& args, const StepBatch& batch, const K
   append_run(args, batch, cache, run, kv_head);
 }
 
-void kv_write_head(const KvLayerView& cache, int64_t page, int64_t kv_head, int64_t slot, int64_t count, const float* k, const float* v,
-                   int64_t stride) {
-  write_head(cache, page, kv_head, slot, count, k, v, stride);
-}
-
 }  // namespace wick::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -176,11 +171,6 @@ void rope_append(Context& ctx, const RopeAppendArgs& args, const StepBatch& batc
   ctx.pool().parallel_for(count * kv_heads, ceil_div<int64_t>(8192, task_floats), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) run(args, batch, cache, runs[i / kv_heads], i % kv_heads);
   });
-}
-
-void kv_write(Isa isa, const KvLayerView& cache, int64_t page, int64_t kv_head, int64_t slot, int64_t count, const float* k, const float* v,
-              int64_t stride) {
-  WICK_DISPATCH(isa, kv_write_head)(cache, page, kv_head, slot, count, k, v, stride);
 }
 
 }  // namespace wick::cpu

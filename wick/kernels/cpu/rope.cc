@@ -18,48 +18,95 @@ using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
-HWY_INLINE void load_pairs(const float* p, V& first, V& second) { hn::LoadInterleaved2(D(), p, first, second); }
-HWY_INLINE void store_pairs(V first, V second, float* p) { hn::StoreInterleaved2(first, second, D(), p); }
+struct Angles {
+  V cos, sin;
+};
 
-template <class Half>
-HWY_INLINE void load_pairs(const Half* p, V& first, V& second) {
-  const hn::Rebind<uint16_t, D> d16;
-  hn::Vec<decltype(d16)> bits0, bits1;
-  hn::LoadInterleaved2(d16, &p->bits, bits0, bits1);
-  first = widen(D(), bits0, p);
-  second = widen(D(), bits1, p);
+HWY_INLINE void rotate_pair(const Angles& a, V x0, V x1, V& y0, V& y1) {
+  y0 = hn::Sub(hn::Mul(x0, a.cos), hn::Mul(x1, a.sin));
+  y1 = hn::Add(hn::Mul(x0, a.sin), hn::Mul(x1, a.cos));
 }
 
-template <class Half>
-HWY_INLINE void store_pairs(V first, V second, Half* p) {
-  const hn::Rebind<uint16_t, D> d16;
-  hn::StoreInterleaved2(narrow(D(), first, p), narrow(D(), second, p), d16, &p->bits);
+// Pairs as they lie in memory, 2 kLanes elements from p, and the first and second of each.
+template <class T>
+HWY_INLINE void load_pairs(const T* p, V& first, V& second) {
+  const D d;
+  if constexpr (kOrderOf<T> == Order::kSplit || sizeof(T) == sizeof(float)) {
+    load_two<Order::kSplit>(d, p, first, second);
+  } else {
+    const hn::Rebind<uint16_t, D> d16;
+    hn::Vec<decltype(d16)> bits0, bits1;
+    hn::LoadInterleaved2(d16, &p->bits, bits0, bits1);
+    first = widen(d, bits0, p);
+    second = widen(d, bits1, p);
+  }
 }
 
-// The pairs of one head: (i, i + half) or (2i, 2i + 1). Vectors and the scalars behind them round alike.
-template <bool kInterleaved, class T, class C>
-void rotate(const T* x, const C* cos, const C* sin, T* y, int64_t half) {
+template <class T>
+HWY_INLINE void store_pairs(V first, V second, T* p, bool stream) {
+  const D d;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (stream) {
+      alignas(64) float pairs[2 * kLanes];
+      hn::StoreInterleaved2(first, second, d, pairs);
+      store_two<Order::kPlain>(hn::Load(d, pairs), hn::Load(d, pairs + kLanes), d, p, true);
+    } else {
+      hn::StoreInterleaved2(first, second, d, p);
+    }
+  } else if constexpr (kOrderOf<T> == Order::kSplit) {
+    store_two<Order::kSplit>(first, second, d, p, stream);
+  } else {
+    const hn::Rebind<uint16_t, D> d16;
+    hn::StoreInterleaved2(narrow(d, first, p), narrow(d, second, p), d16, &p->bits);
+  }
+}
+
+// The pairs of one head, (i, i + half) or (2i, 2i + 1), in vectors; returns the first i not done.
+template <class T, class C>
+int64_t rotate_halves(const T* x, const C* cos, const C* sin, T* y, int64_t half, bool stream) {
+  const D d;
+  constexpr Order kOrder = kOrderOf<T>;
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= half; i += 2 * kLanes) {
+    Angles a, b;
+    load_two<kOrder>(d, cos + i, a.cos, b.cos);
+    load_two<kOrder>(d, sin + i, a.sin, b.sin);
+    V x0a, x0b, x1a, x1b;
+    load_two<kOrder>(d, x + i, x0a, x0b);
+    load_two<kOrder>(d, x + i + half, x1a, x1b);
+    V y0a, y0b, y1a, y1b;
+    rotate_pair(a, x0a, x1a, y0a, y1a);
+    rotate_pair(b, x0b, x1b, y0b, y1b);
+    store_two<kOrder>(y0a, y0b, d, y + i, stream);
+    store_two<kOrder>(y1a, y1b, d, y + i + half, stream);
+  }
+  for (; i + kLanes <= half; i += kLanes) {
+    V y0, y1;
+    rotate_pair({load(d, cos + i), load(d, sin + i)}, load(d, x + i), load(d, x + i + half), y0, y1);
+    store(y0, d, y + i);
+    store(y1, d, y + i + half);
+  }
+  return i;
+}
+
+template <class T, class C>
+int64_t rotate_pairs(const T* x, const C* cos, const C* sin, T* y, int64_t half, bool stream) {
   const D d;
   int64_t i = 0;
-  for (; kLanes > 1 && i + kLanes <= half; i += kLanes) {
-    V x0, x1;
-    if constexpr (kInterleaved) {
-      load_pairs(x + 2 * i, x0, x1);
-    } else {
-      x0 = load(d, x + i);
-      x1 = load(d, x + i + half);
-    }
-    const V c = load(d, cos + i);
-    const V s = load(d, sin + i);
-    const V y0 = hn::Sub(hn::Mul(x0, c), hn::Mul(x1, s));
-    const V y1 = hn::Add(hn::Mul(x0, s), hn::Mul(x1, c));
-    if constexpr (kInterleaved) {
-      store_pairs(y0, y1, y + 2 * i);
-    } else {
-      store(y0, d, y + i);
-      store(y1, d, y + i + half);
-    }
+  for (; i + kLanes <= half; i += kLanes) {
+    V x0, x1, y0, y1;
+    load_pairs(x + 2 * i, x0, x1);
+    rotate_pair({load(d, cos + i), load(d, sin + i)}, x0, x1, y0, y1);
+    store_pairs(y0, y1, y + 2 * i, stream);
   }
+  return i;
+}
+
+// Vectors and the scalars behind them round alike.
+template <bool kInterleaved, class T, class C>
+void rotate(const T* x, const C* cos, const C* sin, T* y, int64_t half, bool stream) {
+  int64_t i = 0;
+  if constexpr (kLanes > 1) i = kInterleaved ? rotate_pairs(x, cos, sin, y, half, stream) : rotate_halves(x, cos, sin, y, half, stream);
   for (; i < half; ++i) {
     const int64_t first = kInterleaved ? 2 * i : i;
     const int64_t second = kInterleaved ? 2 * i + 1 : i + half;
@@ -79,22 +126,31 @@ HWY_INLINE T* element(const RopeOperand& operand, int64_t a, int64_t b, int64_t 
 
 template <class T, class C>
 void heads(const RopeArgs& args, int64_t begin, int64_t end) {
+  int64_t c = begin % args.sizes[2];
+  int64_t b = begin / args.sizes[2] % args.sizes[1];
+  int64_t a = begin / args.sizes[2] / args.sizes[1];
+  const bool large = worth_streaming(args.sizes[0] * args.sizes[1] * args.sizes[2] * args.head_dim * static_cast<int64_t>(sizeof(T)));
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t c = item % args.sizes[2];
-    const int64_t b = item / args.sizes[2] % args.sizes[1];
-    const int64_t a = item / args.sizes[2] / args.sizes[1];
     const T* x = element<T>(args.x, a, b, c);
     T* y = element<T>(args.y, a, b, c);
     const C* cos = element<C>(args.cos, a, b, c);
     const C* sin = element<C>(args.sin, a, b, c);
+    const bool stream = can_stream(y, large && args.half % (2 * kLanes) == 0);
     if (args.interleaved) {
-      rotate<true>(x, cos, sin, y, args.half);
+      rotate<true>(x, cos, sin, y, args.half, stream);
     } else {
-      rotate<false>(x, cos, sin, y, args.half);
+      rotate<false>(x, cos, sin, y, args.half, stream);
     }
-    if (x == y) continue;
-    for (int64_t i = 2 * args.half; i < args.head_dim; ++i) y[i] = x[i];
+    if (x != y) {
+      for (int64_t i = 2 * args.half; i < args.head_dim; ++i) y[i] = x[i];
+    }
+    if (++c < args.sizes[2]) continue;
+    c = 0;
+    if (++b < args.sizes[1]) continue;
+    b = 0;
+    ++a;
   }
+  if (large) hwy::FlushStream();
 }
 
 }  // namespace

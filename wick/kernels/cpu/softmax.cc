@@ -22,14 +22,46 @@ using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 constexpr int64_t kSumBlock = 1024;  // elements per f32 chain: bounds its rounding error whatever the row's size and the lanes
 
-// NaN elements may or may not count: they reach the result through their exponentials.
-float largest_of(const float* x, int64_t n) {
+// The largest of x, which is copied to `out` as f32 on the way unless that is null. NaN elements may or may not count: they reach the result
+// through their exponentials.
+template <Order kOrder, class T>
+float read_row(const T* x, float* out, int64_t n) {
   const D d;
-  V largest = hn::Set(d, -__builtin_inff());
+  V largest0 = hn::Set(d, -__builtin_inff());
+  V largest1 = largest0;
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) largest = hn::Max(largest, load(d, x + i));
-  if (i < n) largest = hn::Max(largest, hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n - i)), load_part(d, x + i, n - i), largest));
-  return hn::GetLane(hn::MaxOfLanes(d, largest));
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    V a, b;
+    load_two<kOrder>(d, x + i, a, b);
+    largest0 = hn::Max(largest0, a);
+    largest1 = hn::Max(largest1, b);
+    if (out) store_two<Order::kPlain>(a, b, d, out + i, false);
+  }
+  for (; i + kLanes <= n; i += kLanes) {
+    const V a = load(d, x + i);
+    largest0 = hn::Max(largest0, a);
+    if (out) store(a, d, out + i);
+  }
+  if (i < n) {
+    const V a = load_part(d, x + i, n - i);
+    largest1 = hn::Max(largest1, hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n - i)), a, largest1));
+    if (out) store_part(a, d, out + i, n - i);
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(largest0, largest1)));
+}
+
+// y = map(values), which stand as read_row of the same order left them.
+template <Order kOrder, class T, class Map>
+void write_row(const float* values, const Map& map, T* y, int64_t n, bool stream) {
+  const D d;
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    V a, b;
+    load_two<Order::kPlain>(d, values + i, a, b);
+    store_two<kOrder>(map(a), map(b), d, y + i, stream);
+  }
+  for (; i + kLanes <= n; i += kLanes) store(map(load(d, values + i)), d, y + i);
+  if (i < n) store_part(map(load_part(d, values + i, n - i)), d, y + i, n - i);
 }
 
 // Where e^(x - shift) goes: to memory, or nowhere when only the sum is wanted.
@@ -75,78 +107,66 @@ double exponentials(const float* x, float shift, const Out& out, int64_t n) {
   return total;
 }
 
-template <class T>
-void scale_to(const float* e, float factor, T* y, int64_t n) {
-  const D d;
-  const V scale = hn::Set(d, factor);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(hn::Mul(load(d, e + i), scale), d, y + i);
-  if (i < n) store_part(hn::Mul(load_part(d, e + i, n - i), scale), d, y + i, n - i);
+struct Scale {
+  V factor;
+  HWY_INLINE V operator()(V e) const { return hn::Mul(e, factor); }
+};
+
+// (x - largest) - log_sum
+struct Shift {
+  V largest, log_sum;
+  HWY_INLINE V operator()(V x) const { return hn::Sub(hn::Sub(x, largest), log_sum); }
+};
+
+template <Order kOrder, class T>
+float take_row(const RowsView& x, int64_t row, float* buffer) {
+  const T* from = x.row<T>(row);
+  if (x.step == 1) return read_row<kOrder>(from, buffer, x.size);
+  for (int64_t i = 0; i < x.size; ++i) buffer[i] = static_cast<float>(from[i * x.step]);
+  return read_row<Order::kPlain>(buffer, nullptr, x.size);
 }
 
-template <class T>
-void read_row(const T* x, int64_t step, float* out, int64_t n) {
-  const D d;
-  int64_t i = 0;
-  if (step == 1) {
-    for (; i + kLanes <= n; i += kLanes) store(load(d, x + i), d, out + i);
-  }
-  for (; i < n; ++i) out[i] = static_cast<float>(x[i * step]);
+template <Order kOrder, class T, class Map>
+void put_row(float* buffer, const Map& map, const RowsView& y, int64_t row, bool large) {
+  T* to = y.row<T>(row);
+  if (y.step == 1) return write_row<kOrder>(buffer, map, to, y.size, can_stream(to, large));
+  write_row<Order::kPlain>(buffer, map, buffer, y.size, false);
+  for (int64_t i = 0; i < y.size; ++i) to[i * y.step] = T(buffer[i]);
 }
 
-template <class T>
-void write_row(float* e, float factor, T* y, int64_t step, int64_t n) {
-  if (step == 1) return scale_to(e, factor, y, n);
-  scale_to(e, factor, e, n);
-  for (int64_t i = 0; i < n; ++i) y[i * step] = T(e[i]);
-}
-
-template <class T>
+template <Order kOrder, class T>
 void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  const int64_t n = args.x.size;
-  for (int64_t row = begin; row < end; ++row) {
-    read_row(args.x.row<T>(row), args.x.step, buffer, n);
-    const double sum = exponentials(buffer, largest_of(buffer, n), Kept{buffer}, n);
-    write_row(buffer, static_cast<float>(1.0 / sum), args.y.row<T>(row), args.y.step, n);
-  }
-}
-
-// y = (x - largest) - log_sum
-template <class T>
-void shift_to(const float* x, float largest, float log_sum, T* y, int64_t n) {
   const D d;
-  const V m = hn::Set(d, largest);
-  const V log = hn::Set(d, log_sum);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(hn::Sub(hn::Sub(load(d, x + i), m), log), d, y + i);
-  if (i < n) store_part(hn::Sub(hn::Sub(load_part(d, x + i, n - i), m), log), d, y + i, n - i);
-}
-
-template <class T>
-void log_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  const int64_t n = args.x.size;
+  const bool large = worth_streaming(args.y);
   for (int64_t row = begin; row < end; ++row) {
-    read_row(args.x.row<T>(row), args.x.step, buffer, n);
-    const float largest = largest_of(buffer, n);
-    const float log_sum = static_cast<float>(::log(exponentials(buffer, largest, Dropped(), n)));
-    T* y = args.y.row<T>(row);
-    if (args.y.step == 1) {
-      shift_to(buffer, largest, log_sum, y, n);
+    const float largest = take_row<kOrder, T>(args.x, row, buffer);
+    if (args.log) {
+      const float log_sum = static_cast<float>(::log(exponentials(buffer, largest, Dropped(), args.x.size)));
+      put_row<kOrder, T>(buffer, Shift{hn::Set(d, largest), hn::Set(d, log_sum)}, args.y, row, large);
     } else {
-      shift_to(buffer, largest, log_sum, buffer, n);
-      for (int64_t i = 0; i < n; ++i) y[i * args.y.step] = T(buffer[i]);
+      const double sum = exponentials(buffer, largest, Kept{buffer}, args.x.size);
+      put_row<kOrder, T>(buffer, Scale{hn::Set(d, static_cast<float>(1.0 / sum))}, args.y, row, large);
     }
   }
+  if (large) hwy::FlushStream();
+}
+
+// The order that is cheap goes where both rows are read and written in whole vectors.
+template <class T>
+void rows_of_type(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
+  if (args.x.step == 1 && args.y.step == 1) return rows<kOrderOf<T>, T>(args, buffer, begin, end);
+  rows<Order::kPlain, T>(args, buffer, begin, end);
 }
 
 // Contiguous f32 needs no buffer: the exponentials wait in y.
 void plain_rows(const SoftmaxArgs& args, int64_t begin, int64_t end) {
+  const D d;
   const int64_t n = args.x.size;
   for (int64_t row = begin; row < end; ++row) {
     const float* x = args.x.row<float>(row);
     float* y = args.y.row<float>(row);
-    const double sum = exponentials(x, largest_of(x, n), Kept{y}, n);
-    scale_to(y, static_cast<float>(1.0 / sum), y, n);
+    const double sum = exponentials(x, read_row<Order::kPlain>(x, nullptr, n), Kept{y}, n);
+    write_row<Order::kPlain>(y, Scale{hn::Set(d, static_cast<float>(1.0 / sum))}, y, n, false);
   }
 }
 
@@ -155,17 +175,9 @@ void plain_rows(const SoftmaxArgs& args, int64_t begin, int64_t end) {
 void softmax_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
   if (!buffer) return plain_rows(args, begin, end);
   switch (args.x.type) {
-    case DType::kF16: return rows<F16>(args, buffer, begin, end);
-    case DType::kBF16: return rows<BF16>(args, buffer, begin, end);
-    default: return rows<float>(args, buffer, begin, end);
-  }
-}
-
-void log_softmax_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  switch (args.x.type) {
-    case DType::kF16: return log_rows<F16>(args, buffer, begin, end);
-    case DType::kBF16: return log_rows<BF16>(args, buffer, begin, end);
-    default: return log_rows<float>(args, buffer, begin, end);
+    case DType::kF16: return rows_of_type<F16>(args, buffer, begin, end);
+    case DType::kBF16: return rows_of_type<BF16>(args, buffer, begin, end);
+    default: return rows_of_type<float>(args, buffer, begin, end);
   }
 }
 
@@ -176,25 +188,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace wick::cpu {
 
-namespace {
-
-void run(Context& ctx, const SoftmaxArgs& args, bool buffered, void (*rows)(const SoftmaxArgs&, float*, int64_t, int64_t)) {
+void softmax(Context& ctx, const SoftmaxArgs& args) {
   const int64_t n = args.x.size;
+  const bool in_place = args.x.type == DType::kF32 && args.x.step == 1 && args.y.step == 1 && !args.log && !worth_streaming(args.y);
   const ScratchScope scope(ctx);
-  float* buffers = buffered ? ctx.scratch<float>(mul_or_fail<int64_t>(n, ctx.threads(), "softmax: scratch")).data() : nullptr;
+  float* buffers = in_place ? nullptr : ctx.scratch<float>(mul_or_fail<int64_t>(n, ctx.threads(), "softmax: scratch")).data();
+  const auto rows = WICK_DISPATCH(ctx.isa(), softmax_rows);
   ctx.pool().parallel_for(args.x.count, share_grain(n), [&](int64_t begin, int64_t end, int worker) {
     rows(args, buffers ? buffers + worker * n : nullptr, begin, end);
   });
 }
-
-}  // namespace
-
-void softmax(Context& ctx, const SoftmaxArgs& args) {
-  const bool plain = args.x.type == DType::kF32 && args.x.step == 1 && args.y.step == 1;
-  run(ctx, args, !plain, WICK_DISPATCH(ctx.isa(), softmax_rows));
-}
-
-void log_softmax(Context& ctx, const SoftmaxArgs& args) { run(ctx, args, true, WICK_DISPATCH(ctx.isa(), log_softmax_rows)); }
 
 }  // namespace wick::cpu
 #endif
