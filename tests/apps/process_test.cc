@@ -33,5 +33,18 @@ TEST(Process, ASignalAndAMissingProgram) {
   }
 }
 
+TEST(LineProcess, AnswersLineByLine) {
+  LineProcess process({"sh", "-c", "while read -r line; do echo \"got $line\"; done"}, true);
+  EXPECT_EQ(process.ask("one"), "got one");
+  EXPECT_EQ(process.ask("two $HOME"), "got two $HOME");
+}
+
+TEST(LineProcess, AProgramThatEndsIsAnError) {
+  LineProcess process({"sh", "-c", "read -r line; echo $line"}, true);
+  EXPECT_EQ(process.ask("first"), "first");
+  EXPECT_THROW(process.ask("second"), Error);
+  EXPECT_THROW(LineProcess({"no-such-program-here"}, true), Error);
+}
+
 }  // namespace
 }  // namespace wick::apps
