@@ -76,7 +76,8 @@ template <RopeInto kInto, RopeFresh kFresh, NaiveRope kNaive, bool kPositionsFir
 OpSetup rope_setup(Context& ctx, DType type, int64_t tokens) {
   const Tensor x = normal(kPositionsFirst ? Shape{1, tokens, kHeads, kHeadDim} : Shape{1, kHeads, tokens, kHeadDim}, type);
   const Tensor y = Tensor::zeros(x.shape(), type);
-  const auto [cos, sin] = angles(ctx, tokens, kHeadDim);
+  const Angles table = angles(ctx, tokens, kHeadDim);
+  const Tensor cos = table.cos, sin = table.sin;
   const Tensor x64 = x.to(DType::kF64), y64 = y.to(DType::kF64), cos64 = cos.to(DType::kF64), sin64 = sin.to(DType::kF64);
   const Tensor cos_own = cos.to(type), sin_own = sin.to(type);
   OpSetup setup;
@@ -175,9 +176,9 @@ double twin_part(double operations) { return std::min(1.0, kTwinOperations / ope
 
 Way linear_twin(Context& ctx, const Tensor& x, const Tensor& weight, double operations) {
   const auto packed = std::make_shared<PackedWeight>(ops::pack_weight(ctx, weight));
-  const auto [rows, share] = first_rows(x, twin_part(operations));
-  const Tensor y = Tensor::empty({rows.dim(0), weight.dim(0)}, DType::kF32);
-  const Tensor x32 = rows.to(DType::kF32);
+  const auto rows = first_rows(x, twin_part(operations));
+  const Tensor y = Tensor::empty({rows.first.dim(0), weight.dim(0)}, DType::kF32);
+  const Tensor x32 = rows.first.to(DType::kF32);
   return {[=, &ctx] {
             LinearArgs args;
             args.x = x32.data<float>();
@@ -188,7 +189,7 @@ Way linear_twin(Context& ctx, const Tensor& x, const Tensor& weight, double oper
             args.ldy = y.dim(1);
             ref::linear(ctx, args);
           },
-          share};
+          rows.second};
 }
 
 // y = x W^T with W packed once, as a model does. The naive way multiplies with W as it is, a plain tensor.
@@ -213,9 +214,9 @@ OpSetup matmul_setup(Context& ctx, DType type, int64_t tokens) {
   setup.operations = product_operations(kBatch * tokens, kInner, kOuter);
   setup.wick.run = [=, &ctx] { ops::matmul(ctx, a, b, y); };
   setup.fresh.run = [=, &ctx] { ops::matmul(ctx, a, b); };
-  const auto [few, share] = first_rows(a.transpose(0, 1), twin_part(setup.operations));
-  const Tensor a64 = few.transpose(0, 1).to(DType::kF64), b64 = b.to(DType::kF64);
-  setup.twin = {[=, &ctx] { ops::matmul(ctx, a64, b64); }, share};
+  const auto few = first_rows(a.transpose(0, 1), twin_part(setup.operations));
+  const Tensor a64 = few.first.transpose(0, 1).to(DType::kF64), b64 = b.to(DType::kF64);
+  setup.twin = {[=, &ctx] { ops::matmul(ctx, a64, b64); }, few.second};
   return setup;
 }
 

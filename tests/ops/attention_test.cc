@@ -26,7 +26,7 @@ constexpr DType kCacheTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kNeon}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
     if (isa_available(isa)) found.push_back(isa);
   }
   return found;
@@ -425,8 +425,31 @@ TEST(Attention, MatchesTwin) {
       expect_dense_matches_twin(isa, type, {1, 3, 70, 32}, {1, 3, 65, 32}, {0.2f, false, 0, 0});
       expect_dense_matches_twin(isa, type, {1, 3, 70, 32}, {1, 1, 130, 32}, {0.2f, true, 50, 3});
     }
-    for (const int64_t head_dim : {32, 96, 128, 256})
-      expect_dense_matches_twin(isa, DType::kF32, {1, 8, 66, head_dim}, {1, 2, 66, head_dim}, {0, true, 0, 0});
+    for (const int64_t head_dim : {8, 32, 40, 96, 128, 256}) {
+      for (const DType type : {DType::kF32, DType::kBF16}) {
+        expect_dense_matches_twin(isa, type, {1, 8, 66, head_dim}, {1, 2, 66, head_dim}, {0, true, 0, 0});
+      }
+    }
+    expect_dense_matches_twin(isa, DType::kBF16, {1, 4, 200, 64}, {1, 2, 263, 64}, {0, true, 90, 20});
+  }
+}
+
+TEST(Attention, BitsDoNotDependOnThreadsOrOnTheRowsBeside) {
+  constexpr int64_t kRows = 150, kLast = 7;
+  for (const Isa isa : isas()) {
+    for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+      SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type)));
+      const Tensor q = Tensor::from_values(normals(6 * kRows * 64, 1), {1, 6, kRows, 64}, type);
+      const Tensor k = Tensor::from_values(normals(2 * 700 * 64, 2), {1, 2, 700, 64}, type), v = Tensor::from_values(normals(2 * 700 * 64, 3), {1, 2, 700, 64}, type);
+      Context one(Device::cpu(), {1, isa});
+      const Tensor whole = ops::attention(one, q, k, v, {.causal = true});
+      for (const int threads : {2, 5}) {
+        Context several(Device::cpu(), {threads, isa});
+        EXPECT_TRUE(same_bits(values_of(ops::attention(several, q, k, v, {.causal = true})), values_of(whole))) << threads;
+        const Tensor last = ops::attention(several, q.slice(2, kRows - kLast, kRows), k, v, {.causal = true});
+        EXPECT_TRUE(same_bits(values_of(last), values_of(whole.slice(2, kRows - kLast, kRows)))) << threads;
+      }
+    }
   }
 }
 

@@ -150,6 +150,7 @@ AttentionTile Plan::start(const Tile& tile, int64_t kv_head, int worker) {
   work.table = dense_ ? nullptr : batch_.page_table + int64_t{tile.sequence} * batch_.table_stride;
   work.dense = dense_;
   work.sequence = tile.sequence;
+  work.pairs = dense_ && layout.type == DType::kBF16 ? pair_kernels(ctx_.isa()) : nullptr;
   work.kv_head = kv_head;
   work.row = tile.row;
   work.positions = tile.positions;

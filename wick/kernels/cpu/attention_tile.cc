@@ -35,10 +35,13 @@ HWY_INLINE void with_row(const AttentionTile& tile, int64_t p, int64_t g, Plain*
   }
 }
 
+// What q · k is multiplied by: scores are exponents of 2, or what the softcap's tanh is taken of.
+float score_factor(const AttentionArgs& args) { return args.softcap > 0 ? args.scale / args.softcap : args.scale * kLog2E; }
+
 void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
   const AttentionArgs& args = *tile.args;
   const int64_t dim = tile.cache->layout.head_dim;
-  const float factor = args.softcap > 0 ? args.scale / args.softcap : args.scale * kLog2E;
+  const float factor = score_factor(args);
   for (int64_t p = 0; p < tile.positions; ++p) {
     const int64_t end = row_positions[tile.row + p] + int64_t{1};
     const int64_t begin = args.window > 0 && end > args.window ? end - args.window : 0;
@@ -46,7 +49,13 @@ void attention_load(const AttentionTile& tile, const int32_t* row_positions) {
       const int64_t r = p * tile.group + g;
       tile.begin[r] = static_cast<int32_t>(begin);
       tile.end[r] = static_cast<int32_t>(end);
-      with_row(tile, p, g, args.q, args.q_stride, &DenseAttentionArgs::q, [&](const auto* q) { scale_row(q, factor, dim, tile.q + r * dim); });
+      with_row(tile, p, g, args.q, args.q_stride, &DenseAttentionArgs::q, [&](const auto* q) {
+        if (tile.pairs) {
+          std::memcpy(reinterpret_cast<uint16_t*>(tile.q) + r * dim, q, static_cast<size_t>(dim) * sizeof(uint16_t));
+        } else {
+          scale_row(q, factor, dim, tile.q + r * dim);
+        }
+      });
     }
   }
 }
@@ -130,9 +139,26 @@ void add_values(const Source& values, const float* p, const int64_t* lo, const i
   }
 }
 
+// A page of keys in pairs of bf16.
+struct PairKeys {
+  const uint32_t* pairs;
+};
+
+// The scores of rows r0 .. r0 + count - 1 with the first `width` keys of a page.
+template <class Keys>
+HWY_INLINE void score(const AttentionTile& tile, const Keys& keys, int64_t r0, int64_t count, float* scores, int64_t width) {
+  const int64_t dim = tile.cache->layout.head_dim;
+  multiply_add(keys, tile.q + r0 * dim, dim, 0, dim, count, scores, kPagePositions, width, false);
+}
+
+[[maybe_unused]] HWY_INLINE void score(const AttentionTile& tile, const PairKeys& keys, int64_t r0, int64_t count, float* scores, int64_t width) {
+  const int64_t pairs = tile.cache->layout.head_dim / 2;
+  const uint32_t* q = reinterpret_cast<const uint32_t*>(tile.q) + r0 * pairs;
+  tile.pairs->product(q, pairs, keys.pairs, kPagePositions, pairs, count, width, score_factor(*tile.args), scores, kPagePositions);
+}
+
 template <class Keys, class Values>
 void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, const Values& values, const SoftmaxState& state) {
-  const int64_t dim = tile.cache->layout.head_dim;
   const int64_t stride = tile.cache->layout.value_stride;
   const int64_t rows = int64_t{tile.positions} * tile.group;
   const int64_t groups = (rows + kTileRows - 1) / kTileRows;
@@ -154,7 +180,7 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
     if (seen == 0) continue;
     float* scores = tile.scores + r0 * kPagePositions;
     const int64_t width = (seen + 15) / 16 * 16;
-    multiply_add(keys, tile.q + r0 * dim, dim, 0, dim, count, scores, kPagePositions, width, false);
+    score(tile, keys, r0, count, scores, width);
     for (int64_t r = 0; r < count; ++r) {
       float* row = scores + r * kPagePositions;
       if (lo[r] == 0 && hi[r] == kPagePositions && !bent) {
@@ -208,17 +234,26 @@ void attend_rows(const AttentionTile& tile, int64_t first_page, int64_t end_page
     const int64_t count = left < kPagePositions ? left : kPagePositions;
     const T* keys = reinterpret_cast<const T*>(tile.dense->k.at(tile.sequence, tile.kv_head, first));
     const T* values = reinterpret_cast<const T*>(tile.dense->v.at(tile.sequence, tile.kv_head, first));
-    transpose_page(keys, key_stride, count, layout.head_dim, tile.keys);
-    const PlainRows<float> unpacked(tile.keys, kPagePositions);
+    const auto attend = [&](const auto& with_values) {
+      if constexpr (kOrderOf<T> == Order::kSplit) {  // bf16
+        if (tile.pairs) {
+          uint32_t* pairs = reinterpret_cast<uint32_t*>(tile.keys);
+          tile.pairs->keys(&keys->bits, key_stride, count, layout.head_dim, pairs);
+          return attend_page(tile, page, PairKeys{pairs}, with_values, state);
+        }
+      }
+      transpose_page(keys, key_stride, count, layout.head_dim, tile.keys);
+      attend_page(tile, page, PlainRows<float>(tile.keys, kPagePositions), with_values, state);
+    };
     if (direct) {
-      attend_page(tile, page, unpacked, PlainRows<T>(values, value_stride), state);
+      attend(PlainRows<T>(values, value_stride));
       continue;
     }
     for (int64_t t = 0; t < count; ++t) {
       scale_row(values + t * value_stride, 1.0f, layout.head_dim, tile.values + t * layout.value_stride);
       for (int64_t i = layout.head_dim; i < layout.value_stride; ++i) tile.values[t * layout.value_stride + i] = 0;
     }
-    attend_page(tile, page, unpacked, PlainRows<float>(tile.values, layout.value_stride), state);
+    attend(PlainRows<float>(tile.values, layout.value_stride));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "wick/kernels/attention.h"
+#include "wick/kernels/cpu/attention_pairs.h"
 
 namespace wick::cpu {
 
@@ -25,6 +26,7 @@ struct AttentionTile {
   const int32_t* table;  // pages of the sequence
   const DenseAttentionArgs* dense;  // or none: q, k, v and y are these rows, and of the cache there is only the layout
   int64_t sequence;      // dense: of the batch
+  const PairKernels* pairs;  // or none: dense bf16 keys go through these products
   int64_t kv_head;
   int64_t row;        // first row of the step
   int32_t positions;  // rows of the step
@@ -32,9 +34,9 @@ struct AttentionTile {
   // Scratch.
   int32_t* begin;  // [M] first key that a row sees
   int32_t* end;    // [M] one past the last
-  float* q;        // [M, Dh] scaled
+  float* q;        // [M, Dh] scaled; with pairs as they are, in bf16
   float* scores;   // [M, 64]
-  float* keys;     // [Dh, 64] an unpacked page
+  float* keys;     // [Dh, 64] an unpacked page; with pairs [Dh / 2, 64] of them
   float* values;   // [64, Dv]
 };
 
