@@ -22,22 +22,34 @@ void with_type(DType type, Body&& body) {
   }
 }
 
-// Calls body(y's row, and for each input where its row lies, in elements) for every row of y's shape. Sizes of 1 are repeated.
+// Calls body(where y's row lies, and where those of the inputs, in elements) for every row of y's shape. Sizes of 1 are repeated.
 template <class Body>
 void each_row(const Shape& shape, const Tensor& a, const Tensor& b, Body&& body) {
   const int last = shape.rank() - 1;
-  int64_t rows = 1;
-  for (int i = 0; i < last; ++i) rows *= shape[i];
-  const auto offset = [&](const Tensor& x, int64_t row) {
-    int64_t at = 0;
-    for (int i = last - 1; i >= 0; --i) {
+  const auto strides = [&](const Tensor& x) {
+    Dims steps = shape;
+    for (int i = 0; i < last; ++i) {
       const int axis = i - (shape.rank() - x.rank());
-      if (axis >= 0 && x.shape()[axis] > 1) at += row % shape[i] * x.strides()[axis];
-      row /= shape[i];
+      steps[i] = axis >= 0 && x.shape()[axis] > 1 ? x.strides()[axis] : 0;
     }
-    return at;
+    return steps;
   };
-  for (int64_t row = 0; row < rows; ++row) body(row * shape[last], offset(a, row), offset(b, row));
+  const Dims a_steps = strides(a), b_steps = strides(b);
+  Dims index = shape;
+  for (int i = 0; i < last; ++i) index[i] = 0;
+  int64_t a_at = 0, b_at = 0;
+  const int64_t elements = element_count(shape);
+  for (int64_t y_at = 0; y_at < elements; y_at += shape[last]) {
+    body(y_at, a_at, b_at);
+    for (int i = last - 1; i >= 0; --i) {
+      a_at += a_steps[i];
+      b_at += b_steps[i];
+      if (++index[i] < shape[i]) break;
+      a_at -= a_steps[i] * shape[i];
+      b_at -= b_steps[i] * shape[i];
+      index[i] = 0;
+    }
+  }
 }
 
 int64_t last_step(const Tensor& x) { return x.dim(-1) > 1 ? x.strides()[x.rank() - 1] : 0; }
@@ -88,6 +100,7 @@ Tensor reduce(const Tensor& x, float start, Function function) {
 
 void copy_into(const Tensor& x, const Tensor& y) {
   const int64_t n = x.dim(-1);
+  if (n == 1 && x.rank() > 1 && x.dim(-2) > 1) return copy_into(x.transpose(x.rank() - 2, x.rank() - 1), y.transpose(x.rank() - 2, x.rank() - 1));
   with_type(x.dtype(), [&]<class T>(T*) {
     each_row(x.shape(), x, y, [&](int64_t, int64_t from, int64_t to) {
       const T* in = x.data<T>() + from;
