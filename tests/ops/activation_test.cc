@@ -135,6 +135,25 @@ TEST(Gelu, MatchesTheSlowTwinAndKnownValues) {
   expect_values(ops::gelu_tanh(plain, Tensor::from_values(std::vector<float>{1, -1}, {2})), {0.841191991, -0.158808009}, 1e-7);
 }
 
+TEST(Sigmoid, MatchesTheSlowTwinAndKnownValues) {
+  Context plain;
+  const std::vector<float> in = {-INFINITY, -1e30f, -100, -88.5f, -87.2f, -20, -1, -1e-6f, 0, 1, 20, 88, 1e30f, INFINITY};
+  const Tensor points = Tensor::from_values(in, {static_cast<int64_t>(in.size())});
+  for (const auto& ctx : contexts()) {
+    const std::vector<double> got = values_of(ops::sigmoid(*ctx, points)), expected = values_of(ops::sigmoid(plain, points.to(DType::kF64)));
+    for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-6 * expected[i] + 1e-37) << in[i] << " " << name_of(*ctx);
+    for (const DType type : kHalfAndSingle) {
+      Nmse nmse;
+      for (const int64_t n : kSizes) {
+        const Tensor x = normal_tensor({3, n}, type, 1);
+        nmse.add(ops::sigmoid(*ctx, x), ops::sigmoid(plain, x.to(DType::kF64)));
+      }
+      EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+      EXPECT_TRUE(std::isnan(values_of(ops::sigmoid(*ctx, Tensor::from_values(std::vector<float>(37, NAN), {37}, type)))[0]));
+    }
+  }
+}
+
 TEST(Geglu, IsTheProductWithTheFunctionOfTheGate) {
   const std::pair<Gated, Plain> ops_and_functions[] = {{ops::geglu, ops::gelu}, {ops::geglu_tanh, ops::gelu_tanh}, {ops::swiglu, ops::silu}};
   for (const auto& ctx : contexts()) {

@@ -64,9 +64,11 @@ Tensor halves(Context& ctx, const char* op, Activation function, const Tensor& x
 void silu(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "silu", Activation::kSilu, {"x", x}, nullptr, y); }
 void gelu(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "gelu", Activation::kGelu, {"x", x}, nullptr, y); }
 void gelu_tanh(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "gelu_tanh", Activation::kGeluTanh, {"x", x}, nullptr, y); }
+void sigmoid(Context& ctx, const Tensor& x, const Tensor& y) { run(ctx, "sigmoid", Activation::kSigmoid, {"x", x}, nullptr, y); }
 Tensor silu(Context& ctx, const Tensor& x) { return plain(ctx, "silu", Activation::kSilu, x); }
 Tensor gelu(Context& ctx, const Tensor& x) { return plain(ctx, "gelu", Activation::kGelu, x); }
 Tensor gelu_tanh(Context& ctx, const Tensor& x) { return plain(ctx, "gelu_tanh", Activation::kGeluTanh, x); }
+Tensor sigmoid(Context& ctx, const Tensor& x) { return plain(ctx, "sigmoid", Activation::kSigmoid, x); }
 
 void swiglu(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& y) {
   run(ctx, "swiglu", Activation::kSilu, {"gate", gate}, &up, y);

@@ -15,12 +15,15 @@ namespace wick::ops {
 //   silu       x / (1 + e^-x), also called swish
 //   gelu       x * (1 + erf(x / sqrt(2))) / 2
 //   gelu_tanh  x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2: the approximation that some models were trained with
+//   sigmoid    1 / (1 + e^-x); of -inf 0
 void silu(Context& ctx, const Tensor& x, const Tensor& y);
 void gelu(Context& ctx, const Tensor& x, const Tensor& y);
 void gelu_tanh(Context& ctx, const Tensor& x, const Tensor& y);
+void sigmoid(Context& ctx, const Tensor& x, const Tensor& y);
 Tensor silu(Context& ctx, const Tensor& x);
 Tensor gelu(Context& ctx, const Tensor& x);
 Tensor gelu_tanh(Context& ctx, const Tensor& x);
+Tensor sigmoid(Context& ctx, const Tensor& x);
 
 // y = f(gate) * up, with silu, gelu and gelu_tanh.   up, y: as gate. Slices of one [T, 2F] buffer are read as they are.
 void swiglu(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& y);

@@ -29,6 +29,13 @@ struct Silu {
   static HWY_INLINE V of(V x) { return times_sigmoid(x, x); }
 };
 
+struct Sigmoid {
+  static HWY_INLINE V of(V x) {
+    const D d;
+    return hn::IfThenElse(hn::IsNaN(x), x, times_sigmoid(hn::Set(d, 1.0f), x));
+  }
+};
+
 struct GeluTanh {
   static HWY_INLINE V of(V x) {
     const D d;
@@ -127,6 +134,7 @@ void activation_pieces(const ActivationArgs& args, int64_t begin, int64_t end) {
   switch (args.function) {
     case Activation::kGelu: return pieces_of_type<Gelu>(args, begin, end);
     case Activation::kGeluTanh: return pieces_of_type<GeluTanh>(args, begin, end);
+    case Activation::kSigmoid: return pieces_of_type<Sigmoid>(args, begin, end);
     default: return pieces_of_type<Silu>(args, begin, end);
   }
 }

@@ -13,6 +13,7 @@ double apply(Activation function, double x) {
   switch (function) {
     case Activation::kGelu: return 0.5 * x * std::erfc(-x * kSqrtHalf);
     case Activation::kGeluTanh: return x / (1.0 + std::exp(-2.0 * kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
+    case Activation::kSigmoid: return 1.0 / (1.0 + std::exp(-x));
     default: return x / (1.0 + std::exp(-x));
   }
 }
