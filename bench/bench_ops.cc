@@ -157,9 +157,12 @@ class BenchOpsCommand : public apps::Command {
     if (!no_torch_) torch = start_torch(python_.value_or("python3"), threads);
     if (!json_) print_header(ctx, torch != nullptr);
     Json rows = Json::array();
+    apps::ProgressBar bar("measuring");  // the lines of the table show how far it is, without them a bar does
     for (const OpCase& each : op_cases()) {
+      if (json_) bar.update(static_cast<uint64_t>(&each - op_cases().data()), op_cases().size());
       if (wanted(ops_, each.op)) run_case(ctx, torch.get(), each, rows);
     }
+    bar.finish();
     Json result = {{"cpu", cpu_model_name()}, {"isa", isa_name(ctx.isa())}, {"threads", threads}, {"torch", torch != nullptr}, {"rows", rows}};
     if (wanted(ops_, kCacheOp)) result["kv_cache"] = cache_result(ctx);
     if (json_) apps::print_json(result);

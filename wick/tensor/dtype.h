@@ -4,7 +4,14 @@
 //   Q4_0   { f16 d; u8 qs[16] }           w = d * (q - 8),  q in 0..15
 //   Q4_1   { f16 d; f16 m; u8 qs[16] }    w = d * q + m
 //   Q8_0   { f16 d; i8 qs[32] }           w = d * q
-// In the 4-bit formats byte j holds element j in its low nibble and element j + 16 in its high one.
+//   Q5_0   { f16 d; u32 qh; u8 qs[16] }   w = d * (q - 16), bit e of qh is the fifth of element e
+//   Q5_1   { f16 d; f16 m; u32 qh; u8 qs[16] }   w = d * q + m
+// In these byte j of qs holds the low four bits of element j in its low nibble and those of element j + 16 in its high one.
+//   Q4_K   { f16 d; f16 dmin; u8 scales[12]; u8 qs[128] }   w = d * sc * q - dmin * m, sc and m of 6 bits for each 32 elements
+//   Q5_K   { f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128] }   the same; bit b of qh[e] is the fifth of element 32 b + e
+//   Q6_K   { u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d }   w = d * sc * (q - 32), sc for each 16 elements
+// In Q4_K and Q5_K qs[32 c + e] holds elements 64 c + e and 64 c + 32 + e; in Q6_K, of each half of 128, ql[64 h + e] holds elements e and
+// 64 + e, and qh[32 h + e] two bits each of elements e, 32 + e, 64 + e and 96 + e.
 #pragma once
 
 #include <array>
@@ -14,7 +21,7 @@
 
 namespace wick {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI8, kI16, kI32, kI64, kU8, kQ4_0, kQ4_1, kQ8_0 };
+enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI8, kI16, kI32, kI64, kU8, kQ4_0, kQ4_1, kQ8_0, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K };
 
 struct DTypeTraits {
   DType type;
@@ -25,7 +32,7 @@ struct DTypeTraits {
 };
 
 // One row per type, in the order of the enumerators.
-inline constexpr std::array<DTypeTraits, 12> kDTypes = {{
+inline constexpr std::array<DTypeTraits, 17> kDTypes = {{
     {DType::kF32, "f32", 1, 4, true},
     {DType::kF16, "f16", 1, 2, true},
     {DType::kBF16, "bf16", 1, 2, true},
@@ -38,6 +45,11 @@ inline constexpr std::array<DTypeTraits, 12> kDTypes = {{
     {DType::kQ4_0, "q4_0", 32, 18, false},
     {DType::kQ4_1, "q4_1", 32, 20, false},
     {DType::kQ8_0, "q8_0", 32, 34, false},
+    {DType::kQ5_0, "q5_0", 32, 22, false},
+    {DType::kQ5_1, "q5_1", 32, 24, false},
+    {DType::kQ4_K, "q4_k", 256, 144, false},
+    {DType::kQ5_K, "q5_k", 256, 176, false},
+    {DType::kQ6_K, "q6_k", 256, 210, false},
 }};
 
 constexpr const DTypeTraits& traits(DType type) { return kDTypes[static_cast<size_t>(type)]; }

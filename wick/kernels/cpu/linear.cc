@@ -20,7 +20,9 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
   out.scale = ctx.scratch<float>(count).data();
   out.scaled_sum = ctx.scratch<float>(count).data();
   out.minus_8_sum = ctx.scratch<int32_t>(count).data();
+  out.minus_16_sum = ctx.scratch<int32_t>(count).data();
   out.minus_128_sum = ctx.scratch<int32_t>(count).data();
+  out.minus_32_sum = ctx.scratch<int32_t>(2 * count).data();
   return out;
 }
 
@@ -53,7 +55,9 @@ Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows,
   rounded.scale = out.scale;
   rounded.scaled_sum = out.scaled_sum;
   rounded.minus_8_sum = out.minus_8_sum;
+  rounded.minus_16_sum = out.minus_16_sum;
   rounded.minus_128_sum = out.minus_128_sum;
+  rounded.minus_32_sum = out.minus_32_sum;
   return rounded;
 }
 
@@ -112,8 +116,8 @@ PanelKernel panel_kernel(DType type, Isa isa) {
   return quant_panels_generic;
 }
 
-// Two panels of bytes, f32 scales and minimums.
-int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuantBlock * (512 + 64 + 64), 64); }
+// Two panels of bytes, two f32 scales per block, and minimums.
+int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuantBlock * (512 + 128 + 64), 64); }
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;

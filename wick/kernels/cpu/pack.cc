@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "wick/base/checked.h"
+#include "wick/kernels/block_format.h"
+#include "wick/kernels/cpu/panel_format.h"
 #include "wick/kernels/cpu/panels.h"
 #include "wick/kernels/linear.h"
 #include "wick/tensor/half.h"
@@ -10,92 +12,34 @@
 namespace wick::cpu {
 namespace {
 
-constexpr int64_t kQ4Bytes = 16;
-constexpr int64_t kQ8Bytes = 32;
-
 uint16_t load_u16(const std::byte* p) {
   uint16_t value;
   std::memcpy(&value, p, sizeof value);
   return value;
 }
 
-// Element i of a row stored as `type`, as f32.
-void decode_row(DType type, const std::byte* row, int64_t k, float* out) {
-  switch (type) {
-    case DType::kF32: std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float)); return;
-    case DType::kF16:
-      for (int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(row + 2 * i));
-      return;
-    case DType::kBF16:
-      for (int64_t i = 0; i < k; ++i) out[i] = bf16_to_f32(load_u16(row + 2 * i));
-      return;
-    case DType::kQ4_0:
-    case DType::kQ4_1:
-      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
-        const bool has_min = type == DType::kQ4_1;
-        const float d = f16_to_f32(load_u16(row));
-        const float m = has_min ? f16_to_f32(load_u16(row + 2)) : -8.0f * d;
-        const std::byte* qs = row + (has_min ? 4 : 2);
-        for (int64_t i = 0; i < kQ4Bytes; ++i) {
-          const int q = std::to_integer<int>(qs[i]);
-          out[b * kQuantBlock + i] = d * static_cast<float>(q & 15) + m;
-          out[b * kQuantBlock + kQ4Bytes + i] = d * static_cast<float>(q >> 4) + m;
-        }
-      }
-      return;
-    case DType::kQ8_0:
-      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
-        const float d = f16_to_f32(load_u16(row));
-        for (int64_t i = 0; i < kQuantBlock; ++i) {
-          out[b * kQuantBlock + i] = d * static_cast<float>(static_cast<int8_t>(std::to_integer<uint8_t>(row[2 + i])));
-        }
-      }
-      return;
-    default: fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(type), " are not supported");
-  }
+// Element i of a row of a plain type, as f32.
+float plain_element(DType type, const std::byte* row, int64_t i) {
+  if (type == DType::kF16) return f16_to_f32(load_u16(row + 2 * i));
+  if (type == DType::kBF16) return bf16_to_f32(load_u16(row + 2 * i));
+  float value;
+  std::memcpy(&value, row + 4 * i, sizeof value);
+  return value;
 }
 
-// Calls move(stored, packed, bytes, flip) for each run of bytes that row lane `r` of a panel and the stored row share: the one
-// description of the layout, for packing and for unpacking. Covers elements [begin, end), whole blocks; `stored` counts from `begin`.
-template <class Move>
-void for_each_run(DType type, int64_t k, int64_t r, int64_t begin, int64_t end, Move&& move) {
-  if (!is_quantised(type)) {
-    const int64_t group = type == DType::kBF16 ? 2 : 1;
-    const int64_t bytes = traits(type).bytes;
-    for (int64_t i = begin; i < end; i += group) {
-      move((i - begin) * bytes, (i / group * kPanelRows + r) * group * bytes, std::min(group, end - i) * bytes, 0u);
-    }
-    return;
-  }
-  const bool q8 = type == DType::kQ8_0;
-  const int64_t header = type == DType::kQ4_1 ? 4 : 2;
-  const int64_t words = (q8 ? kQ8Bytes : kQ4Bytes) / 4;
-  const int64_t scales = k / kQuantBlock * words * kPanelRows * 4;
-  int64_t stored = 0;
-  for (int64_t b = begin / kQuantBlock; b < end / kQuantBlock; ++b, stored += traits(type).bytes) {
-    for (int64_t h = 0; h < header; h += 2) move(stored + h, scales + (b * header + h) * kPanelRows + 2 * r, int64_t{2}, 0u);
-    for (int64_t w = 0; w < words; ++w) {
-      // + 128 turns signed bytes into unsigned ones.
-      move(stored + header + 4 * w, ((b * words + w) * kPanelRows + r) * 4, int64_t{4}, q8 ? 0x80808080u : 0u);
-    }
-  }
-}
-
-void copy_run(std::byte* to, const std::byte* from, int64_t bytes, uint32_t flip) {
-  if (bytes == 2) {
-    std::memcpy(to, from, 2);
-    return;
-  }
-  uint32_t word;
-  std::memcpy(&word, from, 4);
-  word ^= flip;
-  std::memcpy(to, &word, 4);
+// Where element i of row `r` of a panel of a plain type lies, in bytes.
+int64_t plain_offset(DType type, int64_t r, int64_t i) {
+  const int64_t group = type == DType::kBF16 ? 2 : 1;
+  return ((i / group * kPanelRows + r) * group + i % group) * traits(type).bytes;
 }
 
 void pack_row(DType type, const std::byte* row, int64_t k, int64_t r, std::byte* panel) {
-  for_each_run(type, k, r, 0, k, [&](int64_t stored, int64_t packed, int64_t bytes, uint32_t flip) {
-    copy_run(panel + packed, row + stored, bytes, flip);
-  });
+  if (const PanelFormat* format = panel_format(type)) return pack_quantised_row(*format, row, k, r, panel);
+  const int64_t group = type == DType::kBF16 ? 2 : 1;
+  const int64_t bytes = traits(type).bytes;
+  for (int64_t i = 0; i < k; i += group) {
+    std::memcpy(panel + plain_offset(type, r, i), row + i * bytes, static_cast<size_t>(std::min(group, k - i) * bytes));
+  }
 }
 
 // Plain elements of any strides. Whole squares of 16 x 16 keep both sides in cache lines that are used up at once.
@@ -131,17 +75,7 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out) {
   }
 }
 
-bool can_pack(DType type) {
-  switch (type) {
-    case DType::kF32:
-    case DType::kF16:
-    case DType::kBF16:
-    case DType::kQ4_0:
-    case DType::kQ4_1:
-    case DType::kQ8_0: return true;
-    default: return false;
-  }
-}
+bool can_pack(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16 || panel_format(type); }
 
 int64_t panel_bytes(DType type, int64_t k) {
   const int64_t inputs = type == DType::kBF16 ? round_up<int64_t>(k, 2) : k;
@@ -178,7 +112,7 @@ void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& w
       for (int64_t row = first * kPanelRows; row < row_end; ++row) {
         const std::byte* stored = rows.data() + (row - first * kPanelRows) * row_bytes;
         if (expand) {
-          decode_row(source.type, stored, source.k, expanded.data());
+          decode_blocks(source.type, stored, source.k, expanded.data());
           stored = reinterpret_cast<const std::byte*>(expanded.data());
         }
         pack_row(segment.type, stored, source.k, row % kPanelRows, out + (row / kPanelRows - first) * segment.panel_bytes);
@@ -194,15 +128,9 @@ void unpack_row(const PackedWeight& weight, int64_t row, float* out) {
   const WeightSegment* segment = weight.segments.data();
   for (; row >= segment->rows; ++segment) row -= segment->rows;
   const std::byte* panel = segment->storage->data() + row / kPanelRows * segment->panel_bytes;
-  constexpr int64_t kChunk = 1024;
-  std::byte stored[kChunk * sizeof(float)];
-  for (int64_t begin = 0; begin < segment->k; begin += kChunk) {
-    const int64_t end = std::min(segment->k, begin + kChunk);
-    for_each_run(segment->type, segment->k, row % kPanelRows, begin, end, [&](int64_t at, int64_t packed, int64_t bytes, uint32_t flip) {
-      copy_run(stored + at, panel + packed, bytes, flip);
-    });
-    decode_row(segment->type, stored, end - begin, out + begin);
-  }
+  const int64_t r = row % kPanelRows;
+  if (const PanelFormat* format = panel_format(segment->type)) return unpack_quantised_row(*format, panel, segment->k, r, out);
+  for (int64_t i = 0; i < segment->k; ++i) out[i] = plain_element(segment->type, panel + plain_offset(segment->type, r, i), 0);
 }
 
 }  // namespace wick::cpu

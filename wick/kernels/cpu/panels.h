@@ -5,12 +5,9 @@
 //   f32   [k][16] f32
 //   f16   [k][16] f16
 //   bf16  [ceil(k/2)][16][2] bf16: a pair of k per 32-bit lane, as VDPBF16PS reads them; odd k padded with zero
-//   q4_*  [k/32][4][16][4] bytes, then scales. Vector j of a block holds bytes 4j..4j+3 of each row's 16 bytes: its low nibbles are the
-//         elements 4j..4j+3 and its high ones the elements 16+4j..16+4j+3
-//   q8_0  [k/32][8][16][4] bytes, each value + 128 so that it is unsigned, then scales
-//   scales  q4_0, q8_0: [k/32][16] f16 d;  q4_1: [k/32][2][16] f16 d, m
-// Quantised weights are unsigned and activations signed, as VPDPBUSD wants them; the offset (8, 128 or none) comes back as the starting
-// value of the integer sum, -offset * sum(x): exact, and at no cost per weight byte.
+//   quantised types: panel_format.h
+// Quantised weights are unsigned and activations signed, as VPDPBUSD wants them; the offset (8, 16, 32, 128 or none) comes back as the
+// starting value of the integer sum, -offset * sum(x): exact, and at no cost per weight byte.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +29,14 @@ struct Activations {
   int64_t ld_f32 = 0;
   const uint16_t* bf16 = nullptr;  // [rows, ld_bf16], zero past k
   int64_t ld_bf16 = 0;
-  // Blocks of 32: q[t, k], and per block [t, k/32]: scale, scale * sum(q), -8 * sum(q), -128 * sum(q).
+  // Blocks of 32: q[t, k], and per block [t, k/32]: scale, scale * sum(q), -8, -16 and -128 * sum(q); per 16 [t, k/16]: -32 * sum(q).
   const int8_t* q = nullptr;
   const float* scale = nullptr;
   const float* scaled_sum = nullptr;
   const int32_t* minus_8_sum = nullptr;
+  const int32_t* minus_16_sum = nullptr;
   const int32_t* minus_128_sum = nullptr;
+  const int32_t* minus_32_sum = nullptr;
 };
 
 // Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel. Rows from `rows` on, those of remainders, are
@@ -86,7 +85,9 @@ struct ActivationBuffers {
   float* scale = nullptr;
   float* scaled_sum = nullptr;
   int32_t* minus_8_sum = nullptr;
+  int32_t* minus_16_sum = nullptr;
   int32_t* minus_128_sum = nullptr;
+  int32_t* minus_32_sum = nullptr;
 };
 
 // Round rows [begin, end) of x.  rounding.cc

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "wick/kernels/cpu/panel_format.h"
 #include "wick/kernels/cpu/panel_output.h"
 #include "wick/kernels/cpu/panels.h"
 
@@ -16,12 +17,26 @@
 namespace wick::cpu {
 namespace {
 
-enum class Format { kQ4_0, kQ4_1, kQ8_0 };
+// A format's constants at compile time.
+template <DType kType>
+struct Format {
+  static constexpr PanelFormat kFormat = *panel_format(kType);
+  static constexpr bool kBytes = kFormat.whole_bytes();
+  static constexpr int kHighBits = kBytes ? 0 : kFormat.high_bits;
+  static constexpr bool kMin = kFormat.has_min();
+  static constexpr int kParts = kFormat.scales == ScaleKind::kSuper16 ? 2 : 1;  // of a block that have a scale each
+  static constexpr int64_t kBlockBytes = kFormat.block_bytes();
 
-template <Format F>
-constexpr int64_t kBlockBytes = F == Format::kQ8_0 ? 512 : 256;
-template <Format F>
-constexpr int64_t kScaleBytes = F == Format::kQ4_1 ? 64 : 32;
+  // -offset times the sums of the activations, kParts for each block of a row; signed bytes have none.
+  static const int32_t* offsets(const Activations& x) {
+    switch (kFormat.offset) {
+      case 8: return x.minus_8_sum;
+      case 16: return x.minus_16_sum;
+      default: return x.minus_32_sum;
+    }
+  }
+  static constexpr bool kOffset = !kMin && !kBytes;
+};
 
 WICK_AVX2_INLINE __m256 load_scales(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
@@ -33,8 +48,8 @@ WICK_AVX2_INLINE __m256i broadcast_word(const int8_t* p) {
   return _mm256_set1_epi32(word);
 }
 
-// sum + the dot products of 4 unsigned bytes (at most 15) with 4 signed ones, per 32-bit lane. 2 * 15 * 127 fits 16 bits.
-WICK_AVX2_INLINE __m256i dot_nibbles(__m256i sum, __m256i weights, __m256i x) {
+// sum + the dot products of 4 unsigned bytes (at most 63) with 4 signed ones, per 32-bit lane. 2 * 63 * 127 fits 16 bits.
+WICK_AVX2_INLINE __m256i dot_unsigned(__m256i sum, __m256i weights, __m256i x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(weights, x), _mm256_set1_epi16(1)));
 }
 
@@ -44,58 +59,130 @@ WICK_AVX2_INLINE __m256i dot_bytes(__m256i sum, __m256i weights, __m256i x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1)));
 }
 
-// The integer sums of one block for one half (8 rows) of a panel and R rows of x.
-template <Format F, int R>
-WICK_AVX2_INLINE void block_sums(const uint8_t* weights, const int8_t* x, int64_t k, __m256i* sums) {
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) {
-    if constexpr (F == Format::kQ8_0) {
-      const __m256i low = load(weights + g * 64);
-      const __m256i high = load(weights + 256 + g * 64);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        sums[r] = dot_bytes(sums[r], low, broadcast_word(x + r * k + 4 * g));
-        sums[r] = dot_bytes(sums[r], high, broadcast_word(x + r * k + 16 + 4 * g));
-      }
-    } else {
-      const __m256i packed = load(weights + g * 64);
-      const __m256i mask = _mm256_set1_epi8(15);
-      const __m256i low = _mm256_and_si256(packed, mask);
-      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        sums[r] = dot_nibbles(sums[r], low, broadcast_word(x + r * k + 4 * g));
-        sums[r] = dot_nibbles(sums[r], high, broadcast_word(x + r * k + 16 + 4 * g));
-      }
+// The scales of 8 rows of a panel's blocks in ascending order.
+template <class F>
+class Scales {
+ public:
+  WICK_AVX2_INLINE Scales(const uint8_t* scales, int64_t half) : scales_(scales), half_(half) {}
+
+  // To be called for every block before its scales are asked for.
+  WICK_AVX2_INLINE void enter(int64_t b) {
+    if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
+      if (b % kBlocksPerSuper != 0) return;
+      const uint8_t* super = scales_ + b / kBlocksPerSuper * 256;
+      d_ = load_scales(super + half_ * 16);
+      m_ = _mm256_sub_ps(_mm256_setzero_ps(), load_scales(super + 32 + half_ * 16));
+      const uint8_t* words = super + 64 + half_ * 32;
+      const __m256i first = load(words), second = load(words + 64), third = load(words + 128);
+      const __m256i six = _mm256_set1_epi8(63), four = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
+      scale_words_[0] = _mm256_and_si256(first, six);
+      min_words_[0] = _mm256_and_si256(second, six);
+      scale_words_[1] = _mm256_or_si256(_mm256_and_si256(third, four), _mm256_and_si256(_mm256_srli_epi32(first, 2), two));
+      min_words_[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
+    } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * 288 + 256 + half_ * 16);
     }
+  }
+
+  WICK_AVX2_INLINE __m256 scale(int64_t b, int part) const {
+    const int64_t i = b % kBlocksPerSuper;
+    if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
+      return _mm256_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
+    } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
+      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * 288 + (2 * i + part) * kPanelRows + half_ * 8;
+      return _mm256_mul_ps(d_, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
+    } else {
+      return load_scales(scales_ + b * (F::kMin ? 64 : 32) + half_ * 16);
+    }
+  }
+
+  WICK_AVX2_INLINE __m256 min(int64_t b) const {
+    if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
+      return _mm256_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
+    } else {
+      return load_scales(scales_ + b * 64 + 32 + half_ * 16);
+    }
+  }
+
+ private:
+  WICK_AVX2_INLINE static __m256 byte_of(__m256i words, int64_t i) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, static_cast<int>(8 * i)), _mm256_set1_epi32(255)));
+  }
+
+  const uint8_t* scales_;
+  int64_t half_;
+  __m256 d_ = {}, m_ = {};
+  __m256i scale_words_[2] = {}, min_words_[2] = {};
+};
+
+// low and high += the integer sums of elements 4g .. 4g + 3 and 16 + 4g .. of one block, 8 rows of a panel from `weights` and R rows of x.
+template <class F, int kG, int R>
+WICK_AVX2_INLINE void add_words(const uint8_t* weights, const int8_t* x, int64_t k, __m256i* low, __m256i* high) {
+  const __m256i packed = load(weights + kG * 64);
+  if constexpr (F::kBytes) {
+    const __m256i upper = load(weights + 256 + kG * 64);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      low[r] = dot_bytes(low[r], packed, broadcast_word(x + r * k + 4 * kG));
+      low[r] = dot_bytes(low[r], upper, broadcast_word(x + r * k + 16 + 4 * kG));
+    }
+    return;
+  }
+  const __m256i nibble = _mm256_set1_epi8(15);
+  __m256i first = _mm256_and_si256(packed, nibble);
+  __m256i second = _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble);
+  // What a shift brings over from the byte beside lies outside of the masks.
+  if constexpr (F::kHighBits == 1) {
+    const __m256i bits = load(weights + 256), fifth = _mm256_set1_epi8(16);
+    first = _mm256_or_si256(first, _mm256_and_si256(_mm256_slli_epi32(bits, 4 - kG), fifth));
+    second = _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi32(bits, kG), fifth));
+  } else if constexpr (F::kHighBits == 2) {
+    constexpr int kLeft = kG < 2 ? 4 - 2 * kG : 0, kRight = kG < 2 ? 0 : 2 * kG - 4;
+    const __m256i two = _mm256_set1_epi8(48);
+    first = _mm256_or_si256(first, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 256), kLeft), kRight), two));
+    second = _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 320), kLeft), kRight), two));
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    __m256i& upper_sum = F::kParts == 2 ? high[r] : low[r];
+    low[r] = dot_unsigned(low[r], first, broadcast_word(x + r * k + 4 * kG));
+    upper_sum = dot_unsigned(upper_sum, second, broadcast_word(x + r * k + 16 + 4 * kG));
   }
 }
 
 // R rows times one panel.
-template <Format F, int R>
+template <class F, int R>
 WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock;
-  const uint8_t* scales = panel + blocks * kBlockBytes<F>;
   float out[R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
+    Scales<F> scales(panel + blocks * F::kBlockBytes, half);
     __m256 acc[R];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b) {
-      __m256i sums[R];
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) sums[r] = _mm256_set1_epi32(F == Format::kQ4_0 ? x.minus_8_sum[(row + r) * blocks + b] : 0);
-      block_sums<F, R>(panel + b * kBlockBytes<F> + half * 32, x.q + row * x.k + b * kQuantBlock, x.k, sums);
-      const __m256 d = load_scales(scales + b * kScaleBytes<F> + half * 16);
+      __m256i low[R], high[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(x.scale[(row + r) * blocks + b]));
-        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r]), scale, acc[r]);
-        if constexpr (F == Format::kQ4_1) {
-          const __m256 m = load_scales(scales + b * 64 + 32 + half * 16);
-          acc[r] = _mm256_fmadd_ps(m, _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), acc[r]);
-        }
+        const int64_t at = ((row + r) * blocks + b) * F::kParts;
+        low[r] = F::kOffset ? _mm256_set1_epi32(F::offsets(x)[at]) : _mm256_setzero_si256();
+        if constexpr (F::kParts == 2) high[r] = _mm256_set1_epi32(F::offsets(x)[at + 1]);
+      }
+      const uint8_t* weights = panel + b * F::kBlockBytes + half * 32;
+      const int8_t* q = x.q + row * x.k + b * kQuantBlock;
+      add_words<F, 0, R>(weights, q, x.k, low, high);
+      add_words<F, 1, R>(weights, q, x.k, low, high);
+      add_words<F, 2, R>(weights, q, x.k, low, high);
+      add_words<F, 3, R>(weights, q, x.k, low, high);
+      scales.enter(b);
+      const __m256 d = scales.scale(b, 0);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const __m256 dx = _mm256_set1_ps(x.scale[(row + r) * blocks + b]);
+        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low[r]), _mm256_mul_ps(d, dx), acc[r]);
+        if constexpr (F::kParts == 2) acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(high[r]), _mm256_mul_ps(scales.scale(b, 1), dx), acc[r]);
+        if constexpr (F::kMin) acc[r] = _mm256_fmadd_ps(scales.min(b), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), acc[r]);
       }
     }
 #pragma GCC unroll 4
@@ -104,7 +191,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
   for (int r = 0; r < R; ++r) store_panel(job, row + r, panel_index, out[r]);
 }
 
-template <Format F>
+template <class F>
 void run(const PanelJob& job) {
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
     const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
@@ -118,9 +205,14 @@ void run(const PanelJob& job) {
 
 void quant_panels_avx2(const PanelJob& job) {
   switch (job.segment->type) {
-    case DType::kQ4_0: return run<Format::kQ4_0>(job);
-    case DType::kQ4_1: return run<Format::kQ4_1>(job);
-    default: return run<Format::kQ8_0>(job);
+    case DType::kQ4_0: return run<Format<DType::kQ4_0>>(job);
+    case DType::kQ4_1: return run<Format<DType::kQ4_1>>(job);
+    case DType::kQ5_0: return run<Format<DType::kQ5_0>>(job);
+    case DType::kQ5_1: return run<Format<DType::kQ5_1>>(job);
+    case DType::kQ4_K: return run<Format<DType::kQ4_K>>(job);
+    case DType::kQ5_K: return run<Format<DType::kQ5_K>>(job);
+    case DType::kQ6_K: return run<Format<DType::kQ6_K>>(job);
+    default: return run<Format<DType::kQ8_0>>(job);
   }
 }
 

@@ -1,68 +1,82 @@
 // Quantised panels in plain loops over the 16 lanes, which compilers turn into whatever vectors the baseline has.
-#include <cstring>
-
+#include "wick/kernels/cpu/panel_format.h"
 #include "wick/kernels/cpu/panel_output.h"
 #include "wick/kernels/cpu/panels.h"
-#include "wick/tensor/half.h"
 
 namespace wick::cpu {
 namespace {
 
-struct BlockLayout {
-  bool q8;
-  bool has_min;
-  int64_t words;
+// A block of a panel, ready for any number of rows.
+struct Block {
+  uint8_t q[512];
+  float low[kPanelRows], high[kPanelRows], min[kPanelRows];
 };
 
-// Integer sums of one block: lane r gets sum over 32 k of q_w[r][k] * q_x[k], q_w as stored (unsigned).
-void block_dot(const BlockLayout& layout, const uint8_t* weights, const int8_t* x, int32_t* sums) {
-  for (int64_t w = 0; w < layout.words; ++w) {
-    const int8_t* low = x + 4 * w;
-    const int8_t* high = x + 16 + 4 * w;
+void read_block(const PanelFormat& format, const std::byte* panel, int64_t blocks, int64_t b, Block& out) {
+  unpack_block(format, panel, b, out.q);
+  for (int64_t r = 0; r < kPanelRows; ++r) {
+    const BlockScales scales = block_scales(format, panel, blocks, b, r);
+    out.low[r] = scales.low;
+    out.high[r] = scales.high;
+    out.min[r] = scales.min;
+  }
+}
+
+// sums[r] += Σ q[r][i] x[i] over 16 elements.
+void dot(const uint8_t* q, const int8_t* x, int32_t* sums) {
+  for (int64_t w = 0; w < 4; ++w) {
     for (int64_t r = 0; r < kPanelRows; ++r) {
       int32_t sum = 0;
-      for (int64_t i = 0; i < 4; ++i) {
-        const int32_t q = weights[(w * kPanelRows + r) * 4 + i];
-        sum += layout.q8 ? q * low[i] : (q & 15) * low[i] + (q >> 4) * high[i];
-      }
+      for (int64_t i = 0; i < 4; ++i) sum += q[(w * kPanelRows + r) * 4 + i] * x[4 * w + i];
       sums[r] += sum;
     }
   }
 }
 
-// One chain per output: the product, then the minimum's term, per block in ascending k.
-void row_times_panel(const PanelJob& job, const BlockLayout& layout, const uint8_t* panel, int64_t row, float* acc) {
-  const Activations& x = *job.x;
-  const int64_t blocks = x.k / kQuantBlock;
-  const int64_t scale_count = layout.has_min ? 2 : 1;
-  const uint8_t* scales = panel + blocks * layout.words * kPanelRows * 4;
-  const int32_t* offsets = (layout.q8 ? x.minus_128_sum : x.minus_8_sum) + row * blocks;
-  for (int64_t b = 0; b < blocks; ++b) {
-    int32_t sums[kPanelRows];
-    for (int32_t& sum : sums) sum = layout.has_min ? 0 : offsets[b];
-    block_dot(layout, panel + b * layout.words * kPanelRows * 4, x.q + row * x.k + b * kQuantBlock, sums);
-    uint16_t halves[2 * kPanelRows];
-    std::memcpy(halves, scales + b * scale_count * kPanelRows * 2, static_cast<size_t>(scale_count * kPanelRows) * 2);
-    const float x_scale = x.scale[row * blocks + b];
-    const float x_sum = x.scaled_sum[row * blocks + b];
-    for (int64_t r = 0; r < kPanelRows; ++r) {
-      acc[r] += static_cast<float>(sums[r]) * (f16_to_f32(halves[r]) * x_scale);
-      if (layout.has_min) acc[r] += f16_to_f32(halves[kPanelRows + r]) * x_sum;
-    }
+// One chain per output: the product, in two parts where there are two scales, then the minimum's term, per block in ascending k.
+void add_block(const PanelFormat& format, const Block& block, const Activations& x, int64_t row, int64_t b, float* acc) {
+  const int64_t at = row * (x.k / kQuantBlock) + b;
+  const int8_t* q = x.q + at * kQuantBlock;
+  const bool halves = format.scales == ScaleKind::kSuper16;
+  int32_t first = 0, second = 0;
+  if (format.offset == 8) first = x.minus_8_sum[at];
+  if (format.offset == 16) first = x.minus_16_sum[at];
+  if (format.offset == 128) first = x.minus_128_sum[at];
+  if (halves) {
+    first = x.minus_32_sum[2 * at];
+    second = x.minus_32_sum[2 * at + 1];
+  }
+  int32_t low[kPanelRows], high[kPanelRows];
+  for (int64_t r = 0; r < kPanelRows; ++r) {
+    low[r] = first;
+    high[r] = second;
+  }
+  dot(block.q, q, low);
+  dot(block.q + 256, q + 16, halves ? high : low);
+  for (int64_t r = 0; r < kPanelRows; ++r) {
+    acc[r] += static_cast<float>(low[r]) * (block.low[r] * x.scale[at]);
+    if (halves) acc[r] += static_cast<float>(high[r]) * (block.high[r] * x.scale[at]);
+    if (format.has_min()) acc[r] += block.min[r] * x.scaled_sum[at];
   }
 }
 
 }  // namespace
 
 void quant_panels_generic(const PanelJob& job) {
-  const DType type = job.segment->type;
-  const BlockLayout layout{type == DType::kQ8_0, type == DType::kQ4_1, type == DType::kQ8_0 ? 8 : 4};
+  constexpr int64_t kRows = 32;  // that share an unpacked block
+  const PanelFormat& format = *panel_format(job.segment->type);
+  const int64_t blocks = job.x->k / kQuantBlock;
+  Block block;
   for (int64_t panel = job.panel_begin; panel < job.panel_end; ++panel) {
-    const auto* weights = reinterpret_cast<const uint8_t*>(job.panels + panel * job.segment->panel_bytes);
-    for (int64_t row = 0; row < job.x->rows; ++row) {
-      float acc[kPanelRows] = {};
-      row_times_panel(job, layout, weights, row, acc);
-      store_panel(job, row, panel, acc);
+    const std::byte* weights = job.panels + panel * job.segment->panel_bytes;
+    for (int64_t first = 0; first < job.x->rows; first += kRows) {
+      const int64_t rows = std::min(kRows, job.x->rows - first);
+      float acc[kRows][kPanelRows] = {};
+      for (int64_t b = 0; b < blocks; ++b) {
+        read_block(format, weights, blocks, b, block);
+        for (int64_t r = 0; r < rows; ++r) add_block(format, block, *job.x, first + r, b, acc[r]);
+      }
+      for (int64_t r = 0; r < rows; ++r) store_panel(job, first + r, panel, acc[r]);
     }
   }
 }

@@ -16,8 +16,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 16>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
-// 32 values to bytes: returns the sum of the bytes. The scale is the largest magnitude / 127; a NaN or infinity makes it NaN.
-HWY_INLINE int32_t quantise_block(const float* x, int8_t* q, float* scale) {
+// Of the bytes of elements 0..15 and 16..31.
+struct HalfSums {
+  int32_t low = 0, high = 0;
+};
+
+// 32 values to bytes. The scale is the largest magnitude / 127; a NaN or infinity makes it NaN.
+HWY_INLINE HalfSums quantise_block(const float* x, int8_t* q, float* scale) {
   const D d;
   const hn::RebindToSigned<D> di;
   const hn::Rebind<int8_t, D> d8;
@@ -28,27 +33,32 @@ HWY_INLINE int32_t quantise_block(const float* x, int8_t* q, float* scale) {
   if (bits >= 0x7f800000) {
     for (int64_t i = 0; i < kQuantBlock; ++i) q[i] = 0;
     *scale = __builtin_nanf("");
-    return 0;
+    return {};
   }
   const float largest = __builtin_bit_cast(float, bits);
   // A magnitude under 127 / FLT_MAX has no finite inverse: such a block is zero to the precision of everything around it.
   const float inverse = largest < 1e-36f ? 0.0f : 127.0f / largest;
-  auto sum = hn::Zero(di);
+  auto low = hn::Zero(di);
+  auto high = hn::Zero(di);
   for (int64_t i = 0; i < kQuantBlock; i += kLanes) {
     const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
-    sum = hn::Add(sum, rounded);
+    (i < kQuantBlock / 2 ? low : high) = hn::Add(i < kQuantBlock / 2 ? low : high, rounded);
     hn::StoreU(hn::DemoteTo(d8, rounded), d8, q + i);
   }
   *scale = largest / 127.0f;
-  return hn::GetLane(hn::SumOfLanes(di, sum));
+  return {hn::GetLane(hn::SumOfLanes(di, low)), hn::GetLane(hn::SumOfLanes(di, high))};
 }
 
 // Block `at` of `out`, counted through all rows.
 HWY_INLINE void put_block(const float* x, int64_t at, const ActivationBuffers& out) {
-  const int32_t sum = quantise_block(x, out.q + at * kQuantBlock, out.scale + at);
+  const HalfSums halves = quantise_block(x, out.q + at * kQuantBlock, out.scale + at);
+  const int32_t sum = halves.low + halves.high;
   out.scaled_sum[at] = out.scale[at] * static_cast<float>(sum);
   out.minus_8_sum[at] = -8 * sum;
+  out.minus_16_sum[at] = -16 * sum;
   out.minus_128_sum[at] = -128 * sum;
+  out.minus_32_sum[2 * at] = -32 * halves.low;
+  out.minus_32_sum[2 * at + 1] = -32 * halves.high;
 }
 
 // rest = x - q * scale, rounded once.
