@@ -43,7 +43,7 @@ TEST(BenchOps, HasTheFieldsThatScriptsRead) {
 TEST(BenchOps, EveryOpRuns) {
   const json result = bench_json({"--no-torch", "--dtype", "f32", "--tokens", "1"});
   EXPECT_GE(result["rows"].size(), 20u);
-  EXPECT_GT(result["kv_cache"]["concatenation"]["append_us"].get<double>(), result["kv_cache"]["cache"]["append_us"].get<double>());
+  for (const char* way : {"cache", "concatenation"}) EXPECT_GT(result["kv_cache"][way]["append_us"].get<double>(), 0) << way;
 }
 
 TEST(BenchOps, RefusesWhatItDoesNotKnow) {
