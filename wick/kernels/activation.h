@@ -10,6 +10,7 @@ enum class Activation {
   kSilu,      // x / (1 + e^-x)
   kGelu,      // x * (1 + erf(x / sqrt(2))) / 2
   kGeluTanh,  // x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
+  kSigmoid,   // 1 / (1 + e^-x)
 };
 
 // Views of one shape and type, f32, f16, bf16 (ref: f64 too), rows contiguous. y may be gate or up.
@@ -25,8 +26,8 @@ struct ActivationArgs {
 };
 
 // y = function(gate), or function(gate) * up.
-// cpu: in f32, rounded once. silu(x) = x * (x < 0 ? e : 1) / (1 + e) with e = e^-|x|, which cannot overflow; gelu_tanh(x) is the same
-// with e = e^-|2 sqrt(2 / pi) (x + 0.044715 x^3)|; gelu through erfc, which does not cancel for negative x. ref: in f64.
+// cpu: in f32, rounded once. Where e^-x overflows to infinity, silu and sigmoid are the zero they should be; gelu_tanh is
+// x / (1 + e^-t), t = 2 sqrt(2 / pi) (x + 0.044715 x^3); gelu through erfc, which does not cancel for negative x. ref: in f64.
 namespace ref {
 void activation(Context& ctx, const ActivationArgs& args);
 }
