@@ -3,57 +3,15 @@
 #include <vector>
 
 #include "wick/base/checked.h"
+#include "wick/kernels/block_format.h"
 #include "wick/kernels/cpu/panels.h"
 #include "wick/kernels/linear.h"
-#include "wick/tensor/half.h"
 
 namespace wick::cpu {
 namespace {
 
 constexpr int64_t kQ4Bytes = 16;
 constexpr int64_t kQ8Bytes = 32;
-
-uint16_t load_u16(const std::byte* p) {
-  uint16_t value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
-
-// Element i of a row stored as `type`, as f32.
-void decode_row(DType type, const std::byte* row, int64_t k, float* out) {
-  switch (type) {
-    case DType::kF32: std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float)); return;
-    case DType::kF16:
-      for (int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(load_u16(row + 2 * i));
-      return;
-    case DType::kBF16:
-      for (int64_t i = 0; i < k; ++i) out[i] = bf16_to_f32(load_u16(row + 2 * i));
-      return;
-    case DType::kQ4_0:
-    case DType::kQ4_1:
-      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
-        const bool has_min = type == DType::kQ4_1;
-        const float d = f16_to_f32(load_u16(row));
-        const float m = has_min ? f16_to_f32(load_u16(row + 2)) : -8.0f * d;
-        const std::byte* qs = row + (has_min ? 4 : 2);
-        for (int64_t i = 0; i < kQ4Bytes; ++i) {
-          const int q = std::to_integer<int>(qs[i]);
-          out[b * kQuantBlock + i] = d * static_cast<float>(q & 15) + m;
-          out[b * kQuantBlock + kQ4Bytes + i] = d * static_cast<float>(q >> 4) + m;
-        }
-      }
-      return;
-    case DType::kQ8_0:
-      for (int64_t b = 0; b < k / kQuantBlock; ++b, row += traits(type).bytes) {
-        const float d = f16_to_f32(load_u16(row));
-        for (int64_t i = 0; i < kQuantBlock; ++i) {
-          out[b * kQuantBlock + i] = d * static_cast<float>(static_cast<int8_t>(std::to_integer<uint8_t>(row[2 + i])));
-        }
-      }
-      return;
-    default: fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(type), " are not supported");
-  }
-}
 
 // Calls move(stored, packed, bytes, flip) for each run of bytes that row lane `r` of a panel and the stored row share: the one
 // description of the layout, for packing and for unpacking. Covers elements [begin, end), whole blocks; `stored` counts from `begin`.
@@ -178,7 +136,7 @@ void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& w
       for (int64_t row = first * kPanelRows; row < row_end; ++row) {
         const std::byte* stored = rows.data() + (row - first * kPanelRows) * row_bytes;
         if (expand) {
-          decode_row(source.type, stored, source.k, expanded.data());
+          decode_blocks(source.type, stored, source.k, expanded.data());
           stored = reinterpret_cast<const std::byte*>(expanded.data());
         }
         pack_row(segment.type, stored, source.k, row % kPanelRows, out + (row / kPanelRows - first) * segment.panel_bytes);
@@ -201,7 +159,7 @@ void unpack_row(const PackedWeight& weight, int64_t row, float* out) {
     for_each_run(segment->type, segment->k, row % kPanelRows, begin, end, [&](int64_t at, int64_t packed, int64_t bytes, uint32_t flip) {
       copy_run(stored + at, panel + packed, bytes, flip);
     });
-    decode_row(segment->type, stored, end - begin, out + begin);
+    decode_blocks(segment->type, stored, end - begin, out + begin);
   }
 }
 
