@@ -1,4 +1,5 @@
 #include "wick/engine/engine.h"
+#include "wick/ops/linear.h"
 
 #include <gtest/gtest.h>
 
@@ -76,10 +77,16 @@ ErrorCode error_of(Call&& call) {
 }
 
 TEST(Engine, GeneratesForEveryWeightAndCacheType) {
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+  for (const DTypeTraits& row : kDTypes) {
+    if (!ops::can_pack(row.type)) continue;
+    const DType type = row.type;
     for (const bool exact : {false, true}) {
       TinyModel tiny;
       tiny.type = type;
+      if (row.block == 256) {  // whole blocks in every row
+        tiny.d_model = 256;
+        tiny.d_ff = 512;
+      }
       tiny.biases = type == DType::kF16;
       tiny.tied = type != DType::kQ8_0;
       ModelOptions options;
@@ -88,8 +95,8 @@ TEST(Engine, GeneratesForEveryWeightAndCacheType) {
       for (const DType kv : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
         Engine engine(model, {.max_sequences = 1, .kv_type = kv});
         const Answer answer = collect(engine.submit(greedy("hello world", 20)));
-        EXPECT_EQ(20u, answer.ids.size());
-        EXPECT_EQ(FinishReason::kLength, answer.reason);
+        EXPECT_EQ(20u, answer.ids.size()) << row.name;
+        EXPECT_EQ(FinishReason::kLength, answer.reason) << row.name;
       }
     }
   }
