@@ -259,7 +259,7 @@ HeadsView heads_view(const Tensor& x) {
   return view;
 }
 
-// Of the last rows of q, so that each sees as many keys as it does in the whole; some heads only, where that is still too much.
+// Of some heads only, where all would take too long.
 Way attention_twin(const Tensor& q, const Tensor& k, const Tensor& v, double operations) {
   const int64_t heads = std::max<int64_t>(1, static_cast<int64_t>(kKvHeads * twin_part(operations)));
   DenseAttentionArgs args;

@@ -5,7 +5,7 @@
 //   load_part(d, p, n)    the first n < Lanes(d) elements, zeros behind them; reads nothing past p[n - 1]
 //   store_part(v, d, p, n)
 //
-// Two vectors at once, which is cheaper for bf16. Order says how the 2 Lanes(d) elements lie in them: kInPairOrder<T>, the cheap one of T, for
+// Two vectors at once, which is cheaper for bf16. Order says how the 2 Lanes(d) elements lie in them: kOrderOf<T>, the cheap one of T, for
 // all that is combined with elements of T.
 //   load_two<Order>(d, p, a, b)
 //   store_two<Order>(a, b, d, p, stream)   stream: past the caches, p aligned to 64 bytes; FlushStream() before others read
