@@ -446,5 +446,20 @@ TEST(Embedding, AnyRankIdsTablesAndTypes) {
   test::expect_error([&] { ops::embedding(ctx, ids, table.slice(0, 0, 10)); }, "id 10 at position 2");
 }
 
+// Types without a kernel are refused, whatever can read and write them.
+TEST(Linear, TypesWithoutKernelsAreRefused) {
+  Context ctx;
+  for (const DTypeTraits& row : kDTypes) {
+    if (ops::can_pack(row.type)) continue;
+    try {
+      ops::pack_weight(ctx, Tensor::zeros({16, 256}, row.type));
+      ADD_FAILURE() << row.name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported) << error.what();
+      EXPECT_THAT(error.what(), testing::HasSubstr(row.name));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace wick

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "wick/formats/gguf_writer.h"
-#include "wick/tensor/half.h"
+#include "wick/kernels/block_format.h"
 #include "wick/tensor/tensor.h"
 #include "wick/text/utf8.h"
 
@@ -72,28 +72,13 @@ inline Metadata tiny_metadata(const TinyModel& tiny) {
   return metadata;
 }
 
-// Random values of a type: plain types from a normal distribution, quantised ones as random blocks with scales of about 0.02.
+// Values from a normal distribution, as `type` stores them.
 inline std::string random_bytes(DType type, int64_t elements, float spread, std::mt19937& generator) {
-  std::string bytes(dtype_bytes(type, static_cast<uint64_t>(elements)), '\0');
   std::normal_distribution<float> normal(0, spread);
-  if (!is_quantised(type)) {
-    for (int64_t i = 0; i < elements; ++i) {
-      const float value = normal(generator);
-      const uint16_t half = type == DType::kF16 ? f32_to_f16(value) : f32_to_bf16(value);
-      if (type == DType::kF32) {
-        std::memcpy(bytes.data() + 4 * i, &value, 4);
-      } else {
-        std::memcpy(bytes.data() + 2 * i, &half, 2);
-      }
-    }
-    return bytes;
-  }
-  for (char& byte : bytes) byte = static_cast<char>(generator());
-  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(traits(type).bytes)) {
-    const uint16_t d = f32_to_f16(type == DType::kQ8_0 ? spread / 73 : spread / 4.6f), m = f32_to_f16(-spread * 1.6f);
-    std::memcpy(bytes.data() + at, &d, 2);
-    if (type == DType::kQ4_1) std::memcpy(bytes.data() + at + 2, &m, 2);
-  }
+  std::vector<float> values(static_cast<size_t>(elements));
+  for (float& value : values) value = normal(generator);
+  std::string bytes(dtype_bytes(type, static_cast<uint64_t>(elements)), '\0');
+  encode_blocks(type, values.data(), elements, reinterpret_cast<std::byte*>(bytes.data()));
   return bytes;
 }
 

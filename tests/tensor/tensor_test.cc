@@ -197,6 +197,8 @@ TEST(DType, TableNamesAndSizes) {
   }
   EXPECT_FALSE(dtype_from_name("q9"));
   EXPECT_EQ(34u, dtype_bytes(DType::kQ8_0, 32));
+  EXPECT_EQ(2 * 210u, dtype_bytes(DType::kQ6_K, 512));
+  EXPECT_THROW(dtype_bytes(DType::kQ6_K, 32), Error);
   EXPECT_THROW(dtype_bytes(DType::kQ8_0, 31), Error);
   EXPECT_THROW(dtype_bytes(DType::kF64, UINT64_MAX), Error);
 }

@@ -12,6 +12,7 @@
 #include "wick/base/error.h"
 #include "wick/base/machine.h"
 #include "wick/formats/model_file.h"
+#include "wick/ops/linear.h"
 
 namespace wick::apps {
 namespace {
@@ -154,7 +155,7 @@ class InspectCommand : public Command {
       Total& total = totals[tensor.type_name];
       ++total.count;
       total.bytes += tensor.bytes;
-      total.supported = tensor.supported;
+      total.supported = tensor.supported && ops::can_pack(tensor.dtype);
     }
     text += "\nTypes\n";
     for (const auto& [name, total] : totals) {

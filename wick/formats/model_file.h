@@ -20,8 +20,8 @@ struct TensorInfo {
   std::string name;
   Shape shape;            // outermost first: a weight is [out, in]
   DType dtype;            // meaningful only when `supported`
-  std::string type_name;  // as the file says: "Q4_1", also for types wick cannot compute with
-  bool supported;
+  std::string type_name;  // as the file says: "Q4_1", also for types wick does not know
+  bool supported;         // wick has a dtype for it; whether it can compute with that, ops::can_pack knows
   uint64_t bytes;  // as stored; 0 when the type is unknown and with it the size
 };
 

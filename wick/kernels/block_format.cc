@@ -194,6 +194,8 @@ void decode_block(const BlockFormat& format, const std::byte* row, int64_t b, fl
 
 }  // namespace
 
+bool has_codec(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16 || block_format(type) != nullptr; }
+
 void decode_blocks(DType type, const std::byte* stored, int64_t elements, float* out) {
   switch (type) {
     case DType::kF32: std::memcpy(out, stored, static_cast<size_t>(elements) * sizeof(float)); return;

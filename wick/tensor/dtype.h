@@ -3,15 +3,22 @@
 // A block format stores `block` consecutive elements of a row in `bytes` bytes; the plain types are blocks of one.
 //   Q4_0   { f16 d; u8 qs[16] }           w = d * (q - 8),  q in 0..15
 //   Q4_1   { f16 d; f16 m; u8 qs[16] }    w = d * q + m
+//   Q5_0   { f16 d; u8 qh[4]; u8 qs[16] }           w = d * (q - 16),  q in 0..31
+//   Q5_1   { f16 d; f16 m; u8 qh[4]; u8 qs[16] }    w = d * q + m
 //   Q8_0   { f16 d; i8 qs[32] }           w = d * q
-//   Q5_0   { f16 d; u32 qh; u8 qs[16] }   w = d * (q - 16), bit e of qh is the fifth of element e
-//   Q5_1   { f16 d; f16 m; u32 qh; u8 qs[16] }   w = d * q + m
-// In these byte j of qs holds the low four bits of element j in its low nibble and those of element j + 16 in its high one.
-//   Q4_K   { f16 d; f16 dmin; u8 scales[12]; u8 qs[128] }   w = d * sc * q - dmin * m, sc and m of 6 bits for each 32 elements
-//   Q5_K   { f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128] }   the same; bit b of qh[e] is the fifth of element 32 b + e
-//   Q6_K   { u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d }   w = d * sc * (q - 32), sc for each 16 elements
-// In Q4_K and Q5_K qs[32 c + e] holds elements 64 c + e and 64 c + 32 + e; in Q6_K, of each half of 128, ql[64 h + e] holds elements e and
-// 64 + e, and qh[32 h + e] two bits each of elements e, 32 + e, 64 + e and 96 + e.
+// In the 4- and 5-bit formats byte j of qs holds the low four bits of element j in its low nibble and those of element j + 16 in its high
+// one; bit j of qh, a little-endian u32, is the fifth bit of element j.
+//
+// The K formats have blocks of 256, in sub-blocks with integer scales of their own: 8 of 32 elements, in Q6_K 16 of 16.
+//   Q4_K   { f16 d; f16 dmin; u8 scales[12]; u8 qs[128] }               w = d * sc * q - dmin * mn
+//   Q5_K   { f16 d; f16 dmin; u8 scales[12]; u8 qh[32]; u8 qs[128] }    w = d * sc * q - dmin * mn
+//   Q6_K   { u8 ql[128]; u8 qh[64]; i8 scales[16]; f16 d }              w = d * sc * (q - 32),  q in 0..63
+// Q4_K, Q5_K: byte j of the i-th 32 bytes of qs holds the low four bits of element j of sub-block 2i in its low nibble and of sub-block
+// 2i + 1 in its high one; bit s of qh[j] is the fifth bit of element j of sub-block s. sc and mn have 6 bits: those of sub-blocks s < 4
+// are the low bits of scales[s] and scales[s + 4]; those of s >= 4 have their low four bits in the low and high nibble of scales[s + 4]
+// and their upper two in the upper bits of scales[s - 4] and scales[s].
+// Q6_K: each half of a block, 128 elements, has 64 bytes of ql and 32 of qh. Element j of its quarter i has its low four bits in byte
+// j + 32 * (i % 2) of ql, the high nibble for i >= 2, and its upper two in bits 2i and 2i + 1 of byte j of qh.
 #pragma once
 
 #include <array>
