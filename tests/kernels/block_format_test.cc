@@ -270,16 +270,15 @@ TEST(BlockFormat, Misuse) {
   float x[64] = {};
   std::byte bytes[256] = {};
   for (const Format& format : kFormats) {
-    EXPECT_TRUE(can_decode(format.type));
+    EXPECT_TRUE(has_codec(format.type));
     for (const int64_t count : {1, 33, traits(format.type).block - 1}) {
-      EXPECT_THROW(decode_blocks(format.type, bytes, count, x), Error);
       EXPECT_THROW(encode_blocks(format.type, x, count, bytes), Error);
     }
     decode_blocks(format.type, bytes, 0, x);
     encode_blocks(format.type, x, 0, bytes);
   }
   for (const DType type : {DType::kI32, DType::kU8, DType::kF64}) {
-    EXPECT_FALSE(can_decode(type));
+    EXPECT_FALSE(has_codec(type));
     EXPECT_THROW(decode_blocks(type, bytes, 1, x), Error);
     EXPECT_THROW(encode_blocks(type, x, 1, bytes), Error);
   }

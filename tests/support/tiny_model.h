@@ -23,6 +23,7 @@ struct TinyModel {
   bool tied = true;
   bool biases = false;
   uint32_t seed = 1;
+  float spread = 0.2f;                                 // of the weights inside the layers
   float nan_weight_in_layer = -1;                      // >= 0: a NaN in that layer's feed-forward
   std::function<void(Metadata&)> change_metadata;      // before it is written
   std::function<bool(const std::string& name)> leave_out;  // tensors that are not written
@@ -102,24 +103,24 @@ inline std::string tiny_model_bytes(const TinyModel& tiny = {}) {
   for (int64_t i = 0; i < tiny.layers; ++i) {
     const std::string prefix = "blk." + std::to_string(i) + ".";
     ones(prefix + "attn_norm.weight", tiny.d_model);
-    add(prefix + "attn_q.weight", {tiny.d_model, tiny.d_model}, tiny.type, 0.2f);
-    add(prefix + "attn_k.weight", {kv, tiny.d_model}, tiny.type, 0.2f);
-    add(prefix + "attn_v.weight", {kv, tiny.d_model}, tiny.type, 0.2f);
+    add(prefix + "attn_q.weight", {tiny.d_model, tiny.d_model}, tiny.type, tiny.spread);
+    add(prefix + "attn_k.weight", {kv, tiny.d_model}, tiny.type, tiny.spread);
+    add(prefix + "attn_v.weight", {kv, tiny.d_model}, tiny.type, tiny.spread);
     if (tiny.biases) {
       add(prefix + "attn_q.bias", {tiny.d_model}, DType::kF32, 0.5f);
       add(prefix + "attn_v.bias", {kv}, DType::kF32, 0.5f);
     }
-    add(prefix + "attn_output.weight", {tiny.d_model, tiny.d_model}, tiny.type, 0.2f);
+    add(prefix + "attn_output.weight", {tiny.d_model, tiny.d_model}, tiny.type, tiny.spread);
     ones(prefix + "ffn_norm.weight", tiny.d_model);
-    add(prefix + "ffn_gate.weight", {tiny.d_ff, tiny.d_model}, tiny.type, 0.2f);
+    add(prefix + "ffn_gate.weight", {tiny.d_ff, tiny.d_model}, tiny.type, tiny.spread);
     if (static_cast<float>(i) == tiny.nan_weight_in_layer) {
       std::vector<float> values(static_cast<size_t>(tiny.d_ff * tiny.d_model), std::numeric_limits<float>::quiet_NaN());
       writer.add(prefix + "ffn_up.weight", {tiny.d_ff, tiny.d_model}, DType::kF32,
                  std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4));
     } else {
-      add(prefix + "ffn_up.weight", {tiny.d_ff, tiny.d_model}, tiny.type, 0.2f);
+      add(prefix + "ffn_up.weight", {tiny.d_ff, tiny.d_model}, tiny.type, tiny.spread);
     }
-    add(prefix + "ffn_down.weight", {tiny.d_model, tiny.d_ff}, tiny.type, 0.2f);
+    add(prefix + "ffn_down.weight", {tiny.d_model, tiny.d_ff}, tiny.type, tiny.spread);
   }
   ones("output_norm.weight", tiny.d_model);
   if (!tiny.tied) add("output.weight", {kTinyVocab, tiny.d_model}, tiny.type, 0.3f);

@@ -1,6 +1,4 @@
 // wick logits: the raw f32 logits after a text, or after each of its tokens, as a .npy file.
-#include <sys/stat.h>
-
 #include "wick/apps/command.h"
 #include "wick/apps/exit_code.h"
 #include "wick/apps/generate.h"
@@ -8,12 +6,12 @@
 #include "wick/apps/json_output.h"
 #include "wick/apps/model_flags.h"
 #include "wick/apps/npy.h"
+#include "wick/apps/output_file.h"
 #include "wick/apps/terminal.h"
 #include "wick/apps/text_input.h"
 #include "wick/apps/values.h"
 #include "wick/base/checked.h"
 #include "wick/base/error.h"
-#include "wick/base/file.h"
 #include "wick/base/machine.h"
 
 namespace wick::apps {
@@ -44,7 +42,10 @@ class LogitsCommand : public Command {
     Engine engine(model, model_.engine_options());
     const std::vector<int64_t> shape = all_ ? std::vector<int64_t>{static_cast<int64_t>(ids_.size()), model->vocab_size()}
                                             : std::vector<int64_t>{model->vocab_size()};
-    write(evaluate(engine, shape));
+    const std::string content = evaluate(engine, shape);
+    OutputFile file(*out_);
+    file.append(content);
+    file.commit();
     if (json_) {
       print_json({{"shape", shape}, {"out", *out_}});
     } else {
@@ -70,20 +71,6 @@ class LogitsCommand : public Command {
     const Answer answer = generate(engine, std::move(request), [](std::string_view) {});
     if (answer.finish_reason == FinishReason::kCancelled) fail(ErrorCode::kCancelled, "interrupted");
     return content;
-  }
-
-  // A result that cannot be written is a failure while running, not a bad input file. Only a regular file is replaced: not /dev/null.
-  void write(const std::string& content) const {
-    try {
-      struct stat info;
-      if (out_->find('\0') == std::string::npos && ::stat(out_->c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
-        fail(ErrorCode::kIo, "cannot write to '", shown(*out_, 300), "': it is not a regular file");
-      }
-      write_file_atomic(*out_, content);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::kInvalidArgument) throw;
-      throw OutputError(error.what(), false);
-    }
   }
 
   std::optional<std::string> positional_, out_;

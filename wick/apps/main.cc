@@ -24,6 +24,7 @@ constexpr CommandEntry kCommands[] = {
     {"bench", "Prefill and decode speed against this machine's memory bandwidth", make_bench},
     {"bench-ops", "Each op against its reference, the naive way and PyTorch", make_bench_ops},
     {"inspect", "What is in a model file", make_inspect},
+    {"quantize", "A model file with its weights in another type", make_quantize},
     {"pull", "Download a model", make_pull},
     {"list", "The models that have a name", make_list},
     {"doctor", "What wick sees of this machine: for bug reports", make_doctor},
