@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+
 #include "wick/base/error.h"
 
 namespace wick::apps {
@@ -40,6 +42,7 @@ TEST(LineProcess, AnswersLineByLine) {
 }
 
 TEST(LineProcess, AProgramThatEndsIsAnError) {
+  std::signal(SIGPIPE, SIG_IGN);  // as the command does
   LineProcess process({"sh", "-c", "read -r line; echo $line"}, true);
   EXPECT_EQ(process.ask("first"), "first");
   EXPECT_THROW(process.ask("second"), Error);

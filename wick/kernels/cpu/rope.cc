@@ -18,13 +18,9 @@ using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
-struct Angles {
-  V cos, sin;
-};
-
-HWY_INLINE void rotate_pair(const Angles& a, V x0, V x1, V& y0, V& y1) {
-  y0 = hn::Sub(hn::Mul(x0, a.cos), hn::Mul(x1, a.sin));
-  y1 = hn::Add(hn::Mul(x0, a.sin), hn::Mul(x1, a.cos));
+HWY_INLINE void rotate_pair(V cos, V sin, V x0, V x1, V& y0, V& y1) {
+  y0 = hn::Sub(hn::Mul(x0, cos), hn::Mul(x1, sin));
+  y1 = hn::Add(hn::Mul(x0, sin), hn::Mul(x1, cos));
 }
 
 // Pairs as they lie in memory, 2 kLanes elements from p, and the first and second of each.
@@ -68,21 +64,21 @@ int64_t rotate_halves(const T* x, const C* cos, const C* sin, T* y, int64_t half
   constexpr Order kOrder = kOrderOf<T>;
   int64_t i = 0;
   for (; i + 2 * kLanes <= half; i += 2 * kLanes) {
-    Angles a, b;
-    load_two<kOrder>(d, cos + i, a.cos, b.cos);
-    load_two<kOrder>(d, sin + i, a.sin, b.sin);
+    V cos_a, cos_b, sin_a, sin_b;
+    load_two<kOrder>(d, cos + i, cos_a, cos_b);
+    load_two<kOrder>(d, sin + i, sin_a, sin_b);
     V x0a, x0b, x1a, x1b;
     load_two<kOrder>(d, x + i, x0a, x0b);
     load_two<kOrder>(d, x + i + half, x1a, x1b);
     V y0a, y0b, y1a, y1b;
-    rotate_pair(a, x0a, x1a, y0a, y1a);
-    rotate_pair(b, x0b, x1b, y0b, y1b);
+    rotate_pair(cos_a, sin_a, x0a, x1a, y0a, y1a);
+    rotate_pair(cos_b, sin_b, x0b, x1b, y0b, y1b);
     store_two<kOrder>(y0a, y0b, d, y + i, stream);
     store_two<kOrder>(y1a, y1b, d, y + i + half, stream);
   }
   for (; i + kLanes <= half; i += kLanes) {
     V y0, y1;
-    rotate_pair({load(d, cos + i), load(d, sin + i)}, load(d, x + i), load(d, x + i + half), y0, y1);
+    rotate_pair(load(d, cos + i), load(d, sin + i), load(d, x + i), load(d, x + i + half), y0, y1);
     store(y0, d, y + i);
     store(y1, d, y + i + half);
   }
@@ -96,7 +92,7 @@ int64_t rotate_pairs(const T* x, const C* cos, const C* sin, T* y, int64_t half,
   for (; i + kLanes <= half; i += kLanes) {
     V x0, x1, y0, y1;
     load_pairs(x + 2 * i, x0, x1);
-    rotate_pair({load(d, cos + i), load(d, sin + i)}, x0, x1, y0, y1);
+    rotate_pair(load(d, cos + i), load(d, sin + i), x0, x1, y0, y1);
     store_pairs(y0, y1, y + 2 * i, stream);
   }
   return i;
