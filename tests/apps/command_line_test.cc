@@ -12,7 +12,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-const char* const kCommands[] = {"run", "chat", "tokenize", "score", "logits", "bench", "bench-ops", "inspect", "quantize", "pull", "list", "doctor"};
+const char* const kCommands[] = {"run", "chat", "tokenize", "score", "logits", "bench", "bench-ops", "inspect", "quantize", "synth", "pull", "list", "doctor"};
 
 // One line that says what is wrong, nothing on standard output.
 void expect_failure(const WickResult& result, int exit_code, const std::string& text) {

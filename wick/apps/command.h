@@ -29,6 +29,7 @@ std::unique_ptr<Command> make_bench();
 std::unique_ptr<Command> make_bench_ops();
 std::unique_ptr<Command> make_inspect();
 std::unique_ptr<Command> make_quantize();
+std::unique_ptr<Command> make_synth();
 std::unique_ptr<Command> make_pull();
 std::unique_ptr<Command> make_list();
 std::unique_ptr<Command> make_doctor();

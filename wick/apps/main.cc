@@ -25,6 +25,7 @@ constexpr CommandEntry kCommands[] = {
     {"bench-ops", "Each op against its reference, the naive way and PyTorch", make_bench_ops},
     {"inspect", "What is in a model file", make_inspect},
     {"quantize", "A model file with its weights in another type", make_quantize},
+    {"synth", "A model of a known shape with random weights, for speed tests", make_synth},
     {"pull", "Download a model", make_pull},
     {"list", "The models that have a name", make_list},
     {"doctor", "What wick sees of this machine: for bug reports", make_doctor},
