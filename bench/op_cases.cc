@@ -7,6 +7,7 @@
 #include "bench/naive_ops.h"
 #include "wick/kernels/attention.h"
 #include "wick/kernels/linear.h"
+#include "wick/ops/arguments.h"
 #include "wick/wick.h"
 
 namespace wick::bench {
@@ -68,6 +69,19 @@ Angles angles(Context& ctx, int64_t positions, int64_t rotary_dim) {
   return {table.cos(), table.sin()};
 }
 
+// An op of `in` into y, the same on f64 as its twin. Both op(in..., y) and op(in...), which makes a new output, must be there.
+template <class Op, class Naive, class... Inputs>
+OpSetup memory_bound(nlohmann::json shape, const Tensor& y, Op op, Naive naive_way, const Inputs&... in) {
+  OpSetup setup;
+  setup.shape = std::move(shape);
+  setup.bytes = bytes_of({&y, &in...});
+  setup.wick.run = [=] { op(in..., y); };
+  setup.fresh.run = [=] { op(in...); };
+  setup.twin.run = [op, y64 = y.to(DType::kF64), ... in64 = in.to(DType::kF64)] { op(in64..., y64); };
+  setup.naive.run = [=] { naive_way(in...); };
+  return setup;
+}
+
 using RopeInto = void (*)(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&);
 using RopeFresh = Tensor (*)(Context&, const Tensor&, const Tensor&, const Tensor&);
 using NaiveRope = Tensor (*)(const Tensor&, const Tensor&, const Tensor&);
@@ -75,42 +89,41 @@ using NaiveRope = Tensor (*)(const Tensor&, const Tensor&, const Tensor&);
 template <RopeInto kInto, RopeFresh kFresh, NaiveRope kNaive, bool kPositionsFirst>
 OpSetup rope_setup(Context& ctx, DType type, int64_t tokens) {
   const Tensor x = normal(kPositionsFirst ? Shape{1, tokens, kHeads, kHeadDim} : Shape{1, kHeads, tokens, kHeadDim}, type);
-  const Tensor y = Tensor::zeros(x.shape(), type);
   const Angles table = angles(ctx, tokens, kHeadDim);
-  const Tensor cos = table.cos, sin = table.sin;
-  const Tensor x64 = x.to(DType::kF64), y64 = y.to(DType::kF64), cos64 = cos.to(DType::kF64), sin64 = sin.to(DType::kF64);
-  const Tensor cos_own = cos.to(type), sin_own = sin.to(type);
-  OpSetup setup;
-  setup.shape = {{"T", tokens}, {"H", kHeads}, {"Dh", kHeadDim}};
-  setup.bytes = bytes_of({&x, &y, &cos, &sin});
-  setup.wick.run = [=, &ctx] { kInto(ctx, x, cos, sin, y); };
-  setup.fresh.run = [=, &ctx] { kFresh(ctx, x, cos, sin); };
-  setup.twin.run = [=, &ctx] { kInto(ctx, x64, cos64, sin64, y64); };
-  setup.naive.run = [=] {
-    if (kPositionsFirst) {
-      naive::contiguous(kNaive(naive::contiguous(x.transpose(1, 2)), cos_own, sin_own).transpose(1, 2));
+  const auto op = [&ctx](const Tensor& in, const Tensor& cos, const Tensor& sin, const auto&... y) {
+    if constexpr (sizeof...(y) == 1) {
+      kInto(ctx, in, cos, sin, y...);
     } else {
-      kNaive(x, cos_own, sin_own);
+      kFresh(ctx, in, cos, sin);
     }
   };
-  return setup;
+  const auto naive_way = [cos = table.cos.to(type), sin = table.sin.to(type)](const Tensor& in, const Tensor&, const Tensor&) {
+    if (kPositionsFirst) {
+      naive::contiguous(kNaive(naive::contiguous(in.transpose(1, 2)), cos, sin).transpose(1, 2));
+    } else {
+      kNaive(in, cos, sin);
+    }
+  };
+  return memory_bound({{"T", tokens}, {"H", kHeads}, {"Dh", kHeadDim}}, Tensor::zeros(x.shape(), type), op, naive_way, x, table.cos, table.sin);
 }
+
+nlohmann::json rows_shape(int64_t rows, int64_t size) { return {{"rows", rows}, {"N", size}}; }
 
 // Ops on rows of x alone.
 using RowsInto = void (*)(Context&, const Tensor&, const Tensor&);
 using RowsFresh = Tensor (*)(Context&, const Tensor&);
 using NaiveRows = Tensor (*)(const Tensor&);
 
-OpSetup rows_setup(Context& ctx, const Tensor& x, const Tensor& y, RowsInto into, RowsFresh fresh, std::function<void()> naive_way) {
-  const Tensor x64 = x.to(DType::kF64), y64 = y.to(DType::kF64);
-  OpSetup setup;
-  setup.shape = {{"rows", x.dim(0)}, {"N", y.dim(1)}};
-  setup.bytes = bytes_of({&x, &y});
-  setup.wick.run = [=, &ctx] { into(ctx, x, y); };
-  setup.fresh.run = [=, &ctx] { fresh(ctx, x); };
-  setup.twin.run = [=, &ctx] { into(ctx, x64, y64); };
-  setup.naive.run = std::move(naive_way);
-  return setup;
+template <RowsInto kInto, RowsFresh kFresh, class Naive>
+OpSetup rows_setup(Context& ctx, const Tensor& x, int64_t size, Naive naive_way) {
+  const auto op = [&ctx](const Tensor& in, const auto&... y) {
+    if constexpr (sizeof...(y) == 1) {
+      kInto(ctx, in, y...);
+    } else {
+      kFresh(ctx, in);
+    }
+  };
+  return memory_bound(rows_shape(x.dim(0), size), Tensor::zeros({x.dim(0), size}, x.dtype()), op, naive_way, x);
 }
 
 void softmax_into(Context& ctx, const Tensor& x, const Tensor& y) { ops::softmax(ctx, x, -1, y); }
@@ -120,54 +133,42 @@ Tensor log_softmax_fresh(Context& ctx, const Tensor& x) { return ops::log_softma
 
 template <RowsInto kInto, RowsFresh kFresh, NaiveRows kNaive, int64_t kRowsPerToken, int64_t kSize>
 OpSetup plain_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor x = normal({tokens * kRowsPerToken, kSize}, type);
-  return rows_setup(ctx, x, Tensor::zeros(x.shape(), type), kInto, kFresh, [x] { kNaive(x); });
+  return rows_setup<kInto, kFresh>(ctx, normal({tokens * kRowsPerToken, kSize}, type), kSize, [](const Tensor& x) { kNaive(x); });
 }
 
 template <RowsInto kInto, RowsFresh kFresh, NaiveRows kNaive>
 OpSetup gated_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor x = normal({tokens, 2 * kHidden}, type);
-  return rows_setup(ctx, x, Tensor::zeros({tokens, kHidden}, type), kInto, kFresh,
-                    [x] { naive::multiply(kNaive(naive::narrow(x, 1, 0, kHidden)), naive::narrow(x, 1, kHidden, 2 * kHidden)); });
+  return rows_setup<kInto, kFresh>(ctx, normal({tokens, 2 * kHidden}, type), kHidden, [](const Tensor& x) {
+    naive::multiply(kNaive(naive::narrow(x, 1, 0, kHidden)), naive::narrow(x, 1, kHidden, 2 * kHidden));
+  });
+}
+
+// Norms of rows of kModel.
+template <class Op, class Naive, class... Inputs>
+OpSetup norm_setup(Op op, Naive naive_way, const Tensor& x, const Inputs&... others) {
+  return memory_bound(rows_shape(x.dim(0), kModel), Tensor::zeros(x.shape(), x.dtype()), op, naive_way, x, others...);
 }
 
 OpSetup rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor x = normal({tokens, kModel}, type), w = normal({kModel}, type), y = Tensor::zeros(x.shape(), type);
-  const Tensor x64 = x.to(DType::kF64), w64 = w.to(DType::kF64), y64 = y.to(DType::kF64);
-  OpSetup setup;
-  setup.shape = {{"rows", tokens}, {"N", kModel}};
-  setup.bytes = bytes_of({&x, &y, &w});
-  setup.wick.run = [=, &ctx] { ops::rms_norm(ctx, x, w, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::rms_norm(ctx, x, w, kEps); };
-  setup.twin.run = [=, &ctx] { ops::rms_norm(ctx, x64, w64, kEps, y64); };
-  setup.naive.run = [=] { naive::rms_norm(x, w, kEps); };
-  return setup;
+  return norm_setup([&ctx](const Tensor& x, const Tensor& w, const auto&... y) { ops::rms_norm(ctx, x, w, kEps, y...); },
+                    [](const Tensor& x, const Tensor& w) { naive::rms_norm(x, w, kEps); },  //
+                    normal({tokens, kModel}, type), normal({kModel}, type));
 }
 
 OpSetup add_rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor x = normal({tokens, kModel}, type, 1e-3f), r = normal(x.shape(), type), w = normal({kModel}, type), y = Tensor::zeros(x.shape(), type);
-  const Tensor x64 = x.to(DType::kF64), r64 = r.to(DType::kF64), w64 = w.to(DType::kF64), y64 = y.to(DType::kF64);
-  OpSetup setup;
-  setup.shape = {{"rows", tokens}, {"N", kModel}};
-  setup.bytes = bytes_of({&x, &r, &r, &y, &w});
-  setup.wick.run = [=, &ctx] { ops::add_rms_norm(ctx, x, r, w, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::add_rms_norm(ctx, x, r, w, kEps); };
-  setup.twin.run = [=, &ctx] { ops::add_rms_norm(ctx, x64, r64, w64, kEps, y64); };
-  setup.naive.run = [=] { naive::rms_norm(naive::add(r, x), w, kEps); };
+  const Tensor residual = normal({tokens, kModel}, type);
+  OpSetup setup = norm_setup(
+      [&ctx](const Tensor& x, const Tensor& r, const Tensor& w, const auto&... y) { ops::add_rms_norm(ctx, x, r, w, kEps, y...); },
+      [](const Tensor& x, const Tensor& r, const Tensor& w) { naive::rms_norm(naive::add(r, x), w, kEps); },
+      normal(residual.shape(), type, 1e-3f), residual, normal({kModel}, type));
+  setup.bytes += residual.bytes();  // read and written
   return setup;
 }
 
 OpSetup layer_norm_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor x = normal({tokens, kModel}, type), w = normal({kModel}, type), b = normal({kModel}, type), y = Tensor::zeros(x.shape(), type);
-  const Tensor x64 = x.to(DType::kF64), w64 = w.to(DType::kF64), b64 = b.to(DType::kF64), y64 = y.to(DType::kF64);
-  OpSetup setup;
-  setup.shape = {{"rows", tokens}, {"N", kModel}};
-  setup.bytes = bytes_of({&x, &y, &w, &b});
-  setup.wick.run = [=, &ctx] { ops::layer_norm(ctx, x, w, b, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::layer_norm(ctx, x, w, b, kEps); };
-  setup.twin.run = [=, &ctx] { ops::layer_norm(ctx, x64, w64, b64, kEps, y64); };
-  setup.naive.run = [=] { naive::layer_norm(x, w, b, kEps); };
-  return setup;
+  return norm_setup([&ctx](const Tensor& x, const Tensor& w, const Tensor& b, const auto&... y) { ops::layer_norm(ctx, x, w, b, kEps, y...); },
+                    [](const Tensor& x, const Tensor& w, const Tensor& b) { naive::layer_norm(x, w, b, kEps); },
+                    normal({tokens, kModel}, type), normal({kModel}, type), normal({kModel}, type));
 }
 
 // Operations of a product of `rows` rows, and the share of them that a twin may take.
@@ -251,23 +252,15 @@ OpSetup embedding_setup(Context& ctx, DType type, int64_t tokens) {
   return setup;
 }
 
-HeadsView heads_view(const Tensor& x) {
-  HeadsView view;
-  view.data = x.raw();
-  view.type = x.dtype();
-  for (int i = 0; i < 4; ++i) view.strides[i] = x.strides()[i];
-  return view;
-}
-
 // Of some heads only, where all would take too long.
 Way attention_twin(const Tensor& q, const Tensor& k, const Tensor& v, double operations) {
   const int64_t heads = std::max<int64_t>(1, static_cast<int64_t>(kKvHeads * twin_part(operations)));
   DenseAttentionArgs args;
   const Tensor y = Tensor::zeros(q.shape(), q.dtype());
-  args.q = heads_view(q);
-  args.k = heads_view(k);
-  args.v = heads_view(v);
-  args.y = heads_view(y);
+  args.q = ops::heads_view(q);
+  args.k = ops::heads_view(k);
+  args.v = ops::heads_view(v);
+  args.y = ops::heads_view(y);
   args.batch = 1;
   args.heads = args.kv_heads = heads;
   args.rows = q.dim(2);

@@ -16,6 +16,7 @@
 #include "wick/base/error.h"
 #include "wick/kernels/attention.h"
 #include "wick/kernels/kv_append.h"
+#include "wick/ops/arguments.h"
 
 namespace wick {
 namespace {
@@ -389,9 +390,7 @@ void expect_dense_matches_twin(Isa isa, DType type, const Shape& q_shape, const 
   const Tensor k = Tensor::from_values(normals(element_count(kv_shape), 2), kv_shape, type);
   const Tensor v = Tensor::from_values(normals(element_count(kv_shape), 3), kv_shape, type);
   std::vector<float> expected(static_cast<size_t>(q.elements()));
-  const auto view = [](const Tensor& x) {
-    return HeadsView{x.raw(), x.dtype(), {x.strides()[0], x.strides()[1], x.strides()[2], x.strides()[3]}};
-  };
+  const auto view = ops::heads_view;
   const Tensor exact = Tensor::from_memory(expected.data(), q_shape, DType::kF32);
   DenseAttentionArgs args{view(q),  view(k),  view(v),  view(exact),   q.dim(0),       q.dim(1),       k.dim(1),
                           q.dim(2), k.dim(2), q.dim(3), options.scale, options.causal, options.window, options.softcap, nullptr, nullptr};

@@ -7,105 +7,21 @@
 #include <cstring>
 
 #include "wick/base/error.h"
+#include "wick/kernels/block_layout.h"
 #include "wick/kernels/block_search.h"
 #include "wick/tensor/half.h"
 
 namespace wick {
 namespace {
 
-constexpr int kSmallBlock = 32;
-constexpr int kBlock = 256;
-constexpr int kSubBlocks = 8;         // of Q4_K and Q5_K
-constexpr int kSubBlock = 32;
+constexpr int kSmallBlock = kQuantBlock;
+constexpr int kSubBlocks = kBlocksPerSuper;  // of Q4_K and Q5_K
+constexpr int kSubBlock = kQuantBlock;
+constexpr int kBlock = kSubBlocks * kSubBlock;
 constexpr int kQ6SubBlocks = 16;
 constexpr int kQ6SubBlock = 16;
-constexpr int kMostScale6 = 63;       // 6 bits without a sign
+constexpr int kMostScale6 = 63;  // 6 bits without a sign
 constexpr int kMostScale8 = 127;
-
-void store_u16(std::byte* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
-
-// ---- Layouts: codes, numbers from 0 on, into the bytes of a block ----
-
-// Q4_0, Q4_1, Q5_0, Q5_1: f16 d, then the other parts where the type has them.
-struct SmallLayout {
-  bool minimum;
-  bool fifth_bit;
-
-  int high_bits() const { return minimum ? 4 : 2; }  // where qh would be
-  int codes() const { return high_bits() + (fifth_bit ? 4 : 0); }
-  CodeRange range() const {
-    const float half = fifth_bit ? 16 : 8;
-    return minimum ? CodeRange{0, 2 * half - 1} : CodeRange{-half, half - 1};
-  }
-};
-
-SmallLayout small_layout(DType type) {
-  return {type == DType::kQ4_1 || type == DType::kQ5_1, type == DType::kQ5_0 || type == DType::kQ5_1};
-}
-
-void write_codes(SmallLayout layout, const uint8_t* q, std::byte* block) {
-  uint32_t high = 0;
-  for (int j = 0; j < kSmallBlock; ++j) high |= static_cast<uint32_t>(q[j] >> 4) << j;
-  if (layout.fifth_bit) std::memcpy(block + layout.high_bits(), &high, sizeof high);
-  std::byte* qs = block + layout.codes();
-  for (int j = 0; j < kSmallBlock / 2; ++j) qs[j] = static_cast<std::byte>((q[j] & 15) | (q[j + kSmallBlock / 2] & 15) << 4);
-}
-
-// Q4_K and Q5_K.
-struct KLayout {
-  static constexpr int kScales = 4;  // after d and dmin
-  static constexpr int kScaleBytes = 12;
-  bool fifth_bit;
-
-  static constexpr int high_bits() { return kScales + kScaleBytes; }
-  int codes() const { return high_bits() + (fifth_bit ? kSubBlock : 0); }
-  float highest() const { return fifth_bit ? 31 : 15; }
-};
-
-KLayout k_layout(DType type) { return {type == DType::kQ5_K}; }
-
-void write_codes(KLayout layout, const uint8_t* q, std::byte* block) {
-  std::byte* qs = block + layout.codes();
-  for (int s = 0; s < kSubBlocks; s += 2) {
-    for (int j = 0; j < kSubBlock; ++j) {
-      qs[s / 2 * kSubBlock + j] = static_cast<std::byte>((q[s * kSubBlock + j] & 15) | (q[(s + 1) * kSubBlock + j] & 15) << 4);
-    }
-  }
-  if (!layout.fifth_bit) return;
-  for (int j = 0; j < kSubBlock; ++j) {
-    int bits = 0;
-    for (int s = 0; s < kSubBlocks; ++s) bits |= (q[s * kSubBlock + j] >> 4) << s;
-    block[layout.high_bits() + j] = static_cast<std::byte>(bits);
-  }
-}
-
-struct Scales6 {
-  std::array<uint8_t, kSubBlocks> scale, minimum;
-};
-
-void write_scales(const Scales6& scales, std::byte* p) {
-  for (size_t s = 0; s < 4; ++s) {
-    p[s] = static_cast<std::byte>(scales.scale[s] | (scales.scale[s + 4] >> 4) << 6);
-    p[s + 4] = static_cast<std::byte>(scales.minimum[s] | (scales.minimum[s + 4] >> 4) << 6);
-    p[s + 8] = static_cast<std::byte>((scales.scale[s + 4] & 15) | (scales.minimum[s + 4] & 15) << 4);
-  }
-}
-
-// Q6_K
-constexpr int kQ6High = 128, kQ6Scales = 192, kQ6D = 208;
-
-void write_q6_codes(const uint8_t* q, std::byte* block) {
-  for (int half = 0; half < 2; ++half) {
-    const uint8_t* codes = q + half * 128;
-    for (int j = 0; j < 64; ++j) block[half * 64 + j] = static_cast<std::byte>((codes[j] & 15) | (codes[j + 64] & 15) << 4);
-    for (int j = 0; j < 32; ++j) {
-      block[kQ6High + half * 32 + j] =
-          static_cast<std::byte>(codes[j] >> 4 | codes[j + 32] >> 4 << 2 | codes[j + 64] >> 4 << 4 | codes[j + 96] >> 4 << 6);
-    }
-  }
-}
-
-// ---- Encoding ----
 
 // The values of a block times the power of two that puts the largest magnitude into [1/2, 1): nothing overflows or gets lost in the sums.
 template <int N>
@@ -144,19 +60,26 @@ struct Scaled {
   }
 };
 
-template <int N>
-void to_bytes(const float* q, float lowest, uint8_t* codes) {
-  for (int i = 0; i < N; ++i) codes[i] = static_cast<uint8_t>(static_cast<int>(q[i] - lowest));
+// The codes that a format has: integers from 0 on less the offset.
+CodeRange code_range(const BlockFormat& format) {
+  const auto lowest = static_cast<float>(-format.offset);
+  return {lowest, lowest + static_cast<float>((16 << format.high_bits) - 1)};
 }
 
-void encode_small(DType type, const float* values, std::byte* block) {
-  const SmallLayout layout = small_layout(type);
-  const CodeRange range = layout.range();
+template <int N>
+void store_codes(const BlockFormat& format, const float* codes, std::byte* block) {
+  uint8_t q[N];
+  for (int i = 0; i < N; ++i) q[i] = static_cast<uint8_t>(static_cast<int>(codes[i]) + format.offset);
+  write_integers(format, q, block);
+}
+
+void encode_small(const BlockFormat& format, const float* values, std::byte* block) {
+  const CodeRange range = code_range(format);
   const Scaled<kSmallBlock> in(values);
   BlockScale fit;
-  if (layout.minimum) {
+  if (format.has_min()) {
     fit = fit_line<kSmallBlock>(in.x, range.highest, /*subtract_only=*/false);
-    store_u16(block + 2, static_cast<uint16_t>(in.store(fit.minimum) ^ 0x8000u));
+    store_as(static_cast<uint16_t>(in.store(fit.minimum) ^ 0x8000u), block + format.d_at + 2);
   } else {
     fit.scale = fit_scale<kSmallBlock>(in.x, range);
   }
@@ -164,21 +87,19 @@ void encode_small(DType type, const float* values, std::byte* block) {
   const uint16_t nearest_bits = in.store(nearest.scale), larger_bits = in.store_at_least(larger.scale);
   float q[kSmallBlock], q_larger[kSmallBlock];
   const bool take_larger = nearest_codes<kSmallBlock>(in.x, larger, range, q_larger) < nearest_codes<kSmallBlock>(in.x, nearest, range, q);
-  store_u16(block, take_larger ? larger_bits : nearest_bits);
-  uint8_t codes[kSmallBlock];
-  to_bytes<kSmallBlock>(take_larger ? q_larger : q, range.lowest, codes);
-  write_codes(layout, codes, block);
+  store_as(take_larger ? larger_bits : nearest_bits, block + format.d_at);
+  store_codes<kSmallBlock>(format, take_larger ? q_larger : q, block);
 }
 
-void encode_q8_0(const float* values, std::byte* block) {
+void encode_q8_0(const BlockFormat& format, const float* values, std::byte* block) {
   const Scaled<kSmallBlock> in(values);
   float largest = 0;
   for (const float x : in.x) largest = std::max(largest, std::fabs(x));
   BlockScale fit{largest / kMostScale8, 0};
-  store_u16(block, in.store_at_least(fit.scale));
+  store_as(in.store_at_least(fit.scale), block + format.d_at);
   float q[kSmallBlock];
   nearest_codes<kSmallBlock>(in.x, fit, {-kMostScale8, kMostScale8}, q);
-  for (int i = 0; i < kSmallBlock; ++i) block[2 + i] = static_cast<std::byte>(static_cast<int8_t>(q[i]));
+  store_codes<kSmallBlock>(format, q, block);
 }
 
 // The integer nearest to value / unit in [0, most].
@@ -190,7 +111,7 @@ int multiple(float value, float unit, int most) {
 struct KChoice {
   float d = 0, dmin = 0;
   uint16_t d_bits = 0, dmin_bits = 0;
-  Scales6 scales{};
+  SixBits scales{};
   float q[kBlock];
   float error = INFINITY;
 
@@ -212,7 +133,7 @@ KChoice choose_k(const Scaled<kBlock>& in, float highest, float d, float dmin, c
     float* q = choice.q + s * kSubBlock;
     const int scale = multiple(wanted[s].scale, choice.d, kMostScale6), minimum = multiple(wanted[s].minimum, choice.dmin, kMostScale6);
     float best_error = INFINITY, tried[kSubBlock];
-    Scales6 trial = choice.scales;
+    SixBits trial = choice.scales;
     for (int a = std::max(0, scale - 1); a <= std::min(kMostScale6, scale + 1); ++a) {
       for (int b = std::max(0, minimum - 1); b <= std::min(kMostScale6, minimum + 1); ++b) {
         trial.scale[s] = static_cast<uint8_t>(a);
@@ -244,28 +165,26 @@ std::array<float, 2> refit_k(const Scaled<kBlock>& in, const KChoice& choice) {
           static_cast<float>(std::max(0.0, (bx * aa - ax * ab) / determinant))};
 }
 
-void encode_k(DType type, const float* values, std::byte* block) {
-  const KLayout layout = k_layout(type);
+void encode_k(const BlockFormat& format, const float* values, std::byte* block) {
+  const float highest = code_range(format).highest;
   const Scaled<kBlock> in(values);
   std::array<BlockScale, kSubBlocks> fits;
   float largest_scale = 0, largest_minimum = 0;
   for (size_t s = 0; s < kSubBlocks; ++s) {
-    fits[s] = fit_line<kSubBlock>(in.x + s * kSubBlock, layout.highest(), /*subtract_only=*/true);
+    fits[s] = fit_line<kSubBlock>(in.x + s * kSubBlock, highest, /*subtract_only=*/true);
     largest_scale = std::max(largest_scale, fits[s].scale);
     largest_minimum = std::max(largest_minimum, fits[s].minimum);
   }
-  KChoice best = choose_k(in, layout.highest(), largest_scale / kMostScale6, largest_minimum / kMostScale6, fits);
+  KChoice best = choose_k(in, highest, largest_scale / kMostScale6, largest_minimum / kMostScale6, fits);
   for (size_t s = 0; s < kSubBlocks; ++s) fits[s] = best.sub_block(s);
   const auto [d, dmin] = refit_k(in, best);
-  const KChoice refitted = choose_k(in, layout.highest(), d, dmin, fits);
+  const KChoice refitted = choose_k(in, highest, d, dmin, fits);
   if (refitted.error < best.error) best = refitted;
 
-  store_u16(block, best.d_bits);
-  store_u16(block + 2, best.dmin_bits);
-  write_scales(best.scales, block + KLayout::kScales);
-  uint8_t codes[kBlock];
-  to_bytes<kBlock>(best.q, 0, codes);
-  write_codes(layout, codes, block);
+  store_as(best.d_bits, block + format.d_at);
+  store_as(best.dmin_bits, block + format.d_at + 2);
+  write_six_bits(best.scales, block + format.scales_at);
+  store_codes<kBlock>(format, best.q, block);
 }
 
 struct Q6Choice {
@@ -276,9 +195,7 @@ struct Q6Choice {
   float error = INFINITY;
 };
 
-constexpr CodeRange kQ6Range = {-32, 31};
-
-Q6Choice choose_q6(const Scaled<kBlock>& in, float d, const std::array<float, kQ6SubBlocks>& wanted) {
+Q6Choice choose_q6(const Scaled<kBlock>& in, CodeRange range, float d, const std::array<float, kQ6SubBlocks>& wanted) {
   Q6Choice choice;
   choice.d = d;
   choice.d_bits = in.store_at_least(choice.d);
@@ -287,7 +204,7 @@ Q6Choice choose_q6(const Scaled<kBlock>& in, float d, const std::array<float, kQ
     const int magnitude = multiple(std::fabs(wanted[s]), choice.d, kMostScale8), sign = wanted[s] < 0 ? -1 : 1;
     float best_error = INFINITY, tried[kQ6SubBlock];
     for (int a = std::max(0, magnitude - 1); a <= std::min(kMostScale8, magnitude + 1); ++a) {
-      const float error = nearest_codes<kQ6SubBlock>(in.x + s * kQ6SubBlock, {choice.d * static_cast<float>(sign * a), 0}, kQ6Range, tried);
+      const float error = nearest_codes<kQ6SubBlock>(in.x + s * kQ6SubBlock, {choice.d * static_cast<float>(sign * a), 0}, range, tried);
       if (!(error < best_error)) continue;
       best_error = error;
       choice.scales[s] = sign * a;
@@ -298,15 +215,16 @@ Q6Choice choose_q6(const Scaled<kBlock>& in, float d, const std::array<float, kQ
   return choice;
 }
 
-void encode_q6_k(const float* values, std::byte* block) {
+void encode_q6_k(const BlockFormat& format, const float* values, std::byte* block) {
+  const CodeRange range = code_range(format);
   const Scaled<kBlock> in(values);
   std::array<float, kQ6SubBlocks> fits;
   float largest = 0;
   for (size_t s = 0; s < kQ6SubBlocks; ++s) {
-    fits[s] = fit_scale<kQ6SubBlock>(in.x + s * kQ6SubBlock, kQ6Range);
+    fits[s] = fit_scale<kQ6SubBlock>(in.x + s * kQ6SubBlock, range);
     largest = std::max(largest, std::fabs(fits[s]));
   }
-  Q6Choice best = choose_q6(in, largest / kMostScale8, fits);
+  Q6Choice best = choose_q6(in, range, largest / kMostScale8, fits);
   double ax = 0, aa = 0;
   for (size_t i = 0; i < kBlock; ++i) {
     const double a = static_cast<float>(best.scales[i / kQ6SubBlock]) * best.q[i];
@@ -314,22 +232,20 @@ void encode_q6_k(const float* values, std::byte* block) {
     aa += a * a;
   }
   if (aa > 0 && ax > 0) {
-    const Q6Choice refitted = choose_q6(in, static_cast<float>(ax / aa), fits);
+    const Q6Choice refitted = choose_q6(in, range, static_cast<float>(ax / aa), fits);
     if (refitted.error < best.error) best = refitted;
   }
-  store_u16(block + kQ6D, best.d_bits);
-  for (size_t s = 0; s < kQ6SubBlocks; ++s) block[kQ6Scales + s] = static_cast<std::byte>(static_cast<int8_t>(best.scales[s]));
-  uint8_t codes[kBlock];
-  to_bytes<kBlock>(best.q, kQ6Range.lowest, codes);
-  write_q6_codes(codes, block);
+  store_as(best.d_bits, block + format.d_at);
+  for (size_t s = 0; s < kQ6SubBlocks; ++s) store_as(static_cast<int8_t>(best.scales[s]), block + format.scales_at + s);
+  store_codes<kBlock>(format, best.q, block);
 }
 
-// Calls block(element, byte) at the first of each.
-template <class Block>
-void for_each_block(DType type, int64_t elements, Block&& block) {
-  const DTypeTraits& row = traits(type);
-  dtype_bytes(type, static_cast<uint64_t>(elements));  // whole blocks
-  for (int64_t b = 0; b < elements / row.block; ++b) block(b * row.block, b * row.bytes);
+void encode_block(const BlockFormat& format, const float* values, std::byte* block) {
+  switch (format.scales) {
+    case ScaleKind::kSuper: return encode_k(format, values, block);
+    case ScaleKind::kSuper16: return encode_q6_k(format, values, block);
+    default: return format.whole_bytes() ? encode_q8_0(format, values, block) : encode_small(format, values, block);
+  }
 }
 
 void check_finite(DType type, const float* x, int64_t elements) {
@@ -341,22 +257,21 @@ void check_finite(DType type, const float* x, int64_t elements) {
 }  // namespace
 
 void encode_blocks(DType type, const float* x, int64_t elements, std::byte* out) {
-  const auto each = [&](auto encode) { for_each_block(type, elements, [&](int64_t i, int64_t at) { encode(x + i, out + at); }); };
-  if (is_quantised(type)) check_finite(type, x, elements);
   switch (type) {
     case DType::kF32: std::memcpy(out, x, static_cast<size_t>(elements) * sizeof(float)); return;
-    case DType::kF16: return each([](const float* value, std::byte* p) { store_u16(p, f32_to_f16(*value)); });
-    case DType::kBF16: return each([](const float* value, std::byte* p) { store_u16(p, f32_to_bf16(*value)); });
-    case DType::kQ4_0:
-    case DType::kQ4_1:
-    case DType::kQ5_0:
-    case DType::kQ5_1: return each([type](const float* values, std::byte* p) { encode_small(type, values, p); });
-    case DType::kQ8_0: return each(encode_q8_0);
-    case DType::kQ4_K:
-    case DType::kQ5_K: return each([type](const float* values, std::byte* p) { encode_k(type, values, p); });
-    case DType::kQ6_K: return each(encode_q6_k);
-    default: fail(ErrorCode::kUnsupported, "weights of type ", dtype_name(type), " cannot be written");
+    case DType::kF16:
+      for (int64_t i = 0; i < elements; ++i) store_as(f32_to_f16(x[i]), out + 2 * i);
+      return;
+    case DType::kBF16:
+      for (int64_t i = 0; i < elements; ++i) store_as(f32_to_bf16(x[i]), out + 2 * i);
+      return;
+    default: break;
   }
+  const BlockFormat* format = block_format(type);
+  if (!format) fail(ErrorCode::kUnsupported, "weights of type ", dtype_name(type), " cannot be written");
+  check_finite(type, x, elements);
+  dtype_bytes(type, static_cast<uint64_t>(elements));  // whole blocks
+  for (int64_t b = 0; b < elements / traits(type).block; ++b) encode_block(*format, x + b * traits(type).block, out + b * format->bytes());
 }
 
 }  // namespace wick

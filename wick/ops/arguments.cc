@@ -157,4 +157,12 @@ RowsView one_row(const Tensor& tensor) {
   return rows;
 }
 
+HeadsView heads_view(const Tensor& tensor) {
+  HeadsView view;
+  view.data = tensor.raw();
+  view.type = tensor.dtype();
+  for (int i = 0; i < 4; ++i) view.strides[i] = tensor.strides()[i];
+  return view;
+}
+
 }  // namespace wick::ops

@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 
+#include "wick/kernels/attention.h"
 #include "wick/kernels/rows.h"
 #include "wick/tensor/context.h"
 #include "wick/tensor/tensor.h"
@@ -42,5 +43,8 @@ RowsView rows_of(const Tensor& tensor);
 // For functions of single elements: contiguous tensors become one long row, others stay as they are. All must have one shape.
 bool all_contiguous(std::initializer_list<const Tensor*> tensors);
 RowsView one_row(const Tensor& tensor);
+
+// A tensor [B, heads, positions, Dh].
+HeadsView heads_view(const Tensor& tensor);
 
 }  // namespace wick::ops

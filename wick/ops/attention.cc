@@ -31,14 +31,6 @@ const float* per_head(const char* op, const char* name, const Tensor& values, in
   return values.data<float>();
 }
 
-HeadsView heads_view(const Tensor& x) {
-  HeadsView view;
-  view.data = x.raw();
-  view.type = x.dtype();
-  for (int i = 0; i < 4; ++i) view.strides[i] = x.strides()[i];
-  return view;
-}
-
 void check_dense(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& y) {
   require(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "attention: q, k, v have ranks ", q.rank(), ", ", k.rank(), ", ", v.rank(),
           ", expected 4");

@@ -47,16 +47,22 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> widen(D d, V16 bits, const F16*) {
 template <class D>
 using Lanes16 = hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::Rebind<uint16_t, D>>;
 
+// bf16 bits in the upper half of each lane, and anything in the lower. Adding half of the last place kept rounds; NaN stays NaN.
 template <class D>
-HWY_INLINE Lanes16<D> narrow(D, hwy::HWY_NAMESPACE::Vec<D> value, const BF16*) {
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::RebindToUnsigned<D>> rounded_bf16(D, hwy::HWY_NAMESPACE::Vec<D> value) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(du, value);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu))));
-  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x0040u));
-  const auto result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
-  return hn::DemoteTo(hn::Rebind<uint16_t, D>(), hn::BitCast(hn::RebindToSigned<D>(), result));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Or(bits, hn::Set(du, 0x00400000u)), rounded);
+}
+
+template <class D>
+HWY_INLINE Lanes16<D> narrow(D d, hwy::HWY_NAMESPACE::Vec<D> value, const BF16*) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const auto bits = hn::ShiftRight<16>(rounded_bf16(d, value));
+  return hn::DemoteTo(hn::Rebind<uint16_t, D>(), hn::BitCast(hn::RebindToSigned<D>(), bits));
 }
 
 template <class D>
@@ -130,18 +136,6 @@ HWY_INLINE void load_two(D d, const T* p, V& a, V& b) {
     a = hn::BitCast(d, hn::ShiftLeft<16>(bits));
     b = hn::BitCast(d, hn::And(bits, hn::Set(du, 0xffff0000u)));
   }
-}
-
-// bf16 bits in the upper half of each lane, and anything in the lower.
-template <class D>
-HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::RebindToUnsigned<D>> rounded_bf16(D d, hwy::HWY_NAMESPACE::Vec<D> value) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const hn::RebindToUnsigned<D> du;
-  const auto bits = hn::BitCast(du, value);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7fffu)), odd);
-  (void)d;
-  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Or(bits, hn::Set(du, 0x00400000u)), rounded);
 }
 
 template <class D, class V, class T>

@@ -12,19 +12,10 @@
 namespace wick::cpu {
 namespace {
 
-uint16_t load_u16(const std::byte* p) {
-  uint16_t value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
-
-// Element i of a row of a plain type, as f32.
-float plain_element(DType type, const std::byte* row, int64_t i) {
-  if (type == DType::kF16) return f16_to_f32(load_u16(row + 2 * i));
-  if (type == DType::kBF16) return bf16_to_f32(load_u16(row + 2 * i));
-  float value;
-  std::memcpy(&value, row + 4 * i, sizeof value);
-  return value;
+float plain_element(DType type, const std::byte* p) {
+  if (type == DType::kF16) return f16_to_f32(load_as<uint16_t>(p));
+  if (type == DType::kBF16) return bf16_to_f32(load_as<uint16_t>(p));
+  return load_as<float>(p);
 }
 
 // Where element i of row `r` of a panel of a plain type lies, in bytes.
@@ -34,7 +25,7 @@ int64_t plain_offset(DType type, int64_t r, int64_t i) {
 }
 
 void pack_row(DType type, const std::byte* row, int64_t k, int64_t r, std::byte* panel) {
-  if (const PanelFormat* format = panel_format(type)) return pack_quantised_row(*format, row, k, r, panel);
+  if (const BlockFormat* format = block_format(type)) return pack_quantised_row(*format, row, k, r, panel);
   const int64_t group = type == DType::kBF16 ? 2 : 1;
   const int64_t bytes = traits(type).bytes;
   for (int64_t i = 0; i < k; i += group) {
@@ -75,7 +66,7 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out) {
   }
 }
 
-bool can_pack(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16 || panel_format(type); }
+bool can_pack(DType type) { return has_codec(type); }
 
 int64_t panel_bytes(DType type, int64_t k) {
   const int64_t inputs = type == DType::kBF16 ? round_up<int64_t>(k, 2) : k;
@@ -129,8 +120,8 @@ void unpack_row(const PackedWeight& weight, int64_t row, float* out) {
   for (; row >= segment->rows; ++segment) row -= segment->rows;
   const std::byte* panel = segment->storage->data() + row / kPanelRows * segment->panel_bytes;
   const int64_t r = row % kPanelRows;
-  if (const PanelFormat* format = panel_format(segment->type)) return unpack_quantised_row(*format, panel, segment->k, r, out);
-  for (int64_t i = 0; i < segment->k; ++i) out[i] = plain_element(segment->type, panel + plain_offset(segment->type, r, i), 0);
+  if (const BlockFormat* format = block_format(segment->type)) return unpack_quantised_row(*format, panel, segment->k, r, out);
+  for (int64_t i = 0; i < segment->k; ++i) out[i] = plain_element(segment->type, panel + plain_offset(segment->type, r, i));
 }
 
 }  // namespace wick::cpu

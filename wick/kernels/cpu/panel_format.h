@@ -1,4 +1,4 @@
-// How panels of the block-quantised types lie in memory. tensor/dtype.h has the layouts of their files; the integers and scales are the same.
+// How panels of the block-quantised types lie in memory. Integers and scales are those of their files (block_layout.h).
 //
 // Per panel of 16 rows and block of 32 k:
 //   [4][16][4] bytes  word g of a row: in its low nibbles the low four bits of elements 4g .. 4g + 3, in its high ones those of 16 + 4g ..
@@ -14,64 +14,70 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
+#include "wick/kernels/block_layout.h"
 #include "wick/kernels/cpu/panels.h"
-#include "wick/tensor/dtype.h"
 
 namespace wick::cpu {
 
-inline constexpr int64_t kBlocksPerSuper = 8;
+// Bytes of the integers of a block of 32.
+constexpr int64_t integer_bytes(const BlockFormat& format) { return 256 + (format.whole_bytes() ? 256 : 64 * format.high_bits); }
 
-enum class ScaleKind { kHalf, kHalfMin, kSuper, kSuper16 };
-
-// A weight is scale * (q - offset) + minimum, q an integer >= 0.
-struct PanelFormat {
-  DType type;
-  int high_bits;  // of q above its low four: 0, 1 or 2; 4 where q is a whole byte
-  int offset;     // 0 with minimums
-  ScaleKind scales;
-
-  constexpr bool whole_bytes() const { return high_bits == 4; }
-  constexpr bool has_min() const { return scales == ScaleKind::kHalfMin || scales == ScaleKind::kSuper; }
-  constexpr int64_t block_bytes() const { return 256 + (whole_bytes() ? 256 : 64 * high_bits); }
-  // Of `blocks` blocks, a multiple of 8 for the formats of 256.
-  constexpr int64_t scale_bytes(int64_t blocks) const {
-    switch (scales) {
-      case ScaleKind::kHalf: return blocks * 32;
-      case ScaleKind::kHalfMin: return blocks * 64;
-      case ScaleKind::kSuper: return blocks / kBlocksPerSuper * 256;
-      default: return blocks / kBlocksPerSuper * 288;
-    }
+// Bytes of the scales of a stored block.
+constexpr int64_t scale_bytes(const BlockFormat& format) {
+  switch (format.scales) {
+    case ScaleKind::kHalf: return 32;
+    case ScaleKind::kHalfMin: return 64;
+    case ScaleKind::kSuper: return 256;
+    default: return 288;
   }
+}
+
+// -offset times the sums of the activations, for each block of a row, in Q6_K for each half of one. Of no use with minimums.
+inline const int32_t* offset_sums(const BlockFormat& format, const Activations& x) {
+  switch (format.offset) {
+    case 8: return x.minus_8_sum;
+    case 16: return x.minus_16_sum;
+    case 32: return x.minus_32_sum;
+    default: return x.minus_128_sum;
+  }
+}
+
+// A format's constants at compile time.
+template <DType kType>
+struct Format {
+  static constexpr BlockFormat kFormat = *block_format(kType);
+  static constexpr bool kBytes = kFormat.whole_bytes();
+  static constexpr int kHighBits = kBytes ? 0 : kFormat.high_bits;
+  static constexpr bool kMin = kFormat.has_min();
+  static constexpr int kParts = kFormat.scales == ScaleKind::kSuper16 ? 2 : 1;  // of a block that have a scale each
+  static constexpr int64_t kBlockBytes = integer_bytes(kFormat);
+  static constexpr int64_t kScaleBytes = scale_bytes(kFormat);
+
+  static const int32_t* offsets(const Activations& x) { return offset_sums(kFormat, x); }
 };
 
-inline constexpr PanelFormat kPanelFormats[] = {
-    {DType::kQ4_0, 0, 8, ScaleKind::kHalf},   {DType::kQ4_1, 0, 0, ScaleKind::kHalfMin}, {DType::kQ5_0, 1, 16, ScaleKind::kHalf},
-    {DType::kQ5_1, 1, 0, ScaleKind::kHalfMin}, {DType::kQ8_0, 4, 128, ScaleKind::kHalf},  {DType::kQ4_K, 0, 0, ScaleKind::kSuper},
-    {DType::kQ5_K, 1, 0, ScaleKind::kSuper},   {DType::kQ6_K, 2, 32, ScaleKind::kSuper16},
-};
-
-// Null for types that are not quantised in blocks, or have no kernels.
-constexpr const PanelFormat* panel_format(DType type) {
-  for (const PanelFormat& format : kPanelFormats) {
-    if (format.type == type) return &format;
-  }
-  return nullptr;
+// Calls f(Format<type>()), for a type of kBlockFormats.
+template <class F, size_t... kIndex>
+void for_format(DType type, F&& f, std::index_sequence<kIndex...>) {
+  ((type == kBlockFormats[kIndex].type ? f(Format<kBlockFormats[kIndex].type>()) : void()), ...);
+}
+template <class F>
+void for_format(DType type, F&& f) {
+  for_format(type, f, std::make_index_sequence<kBlockFormats.size()>());
 }
 
 // Writes a stored row of k elements as row `r` of a panel.
-void pack_quantised_row(const PanelFormat& format, const std::byte* row, int64_t k, int64_t r, std::byte* panel);
+void pack_quantised_row(const BlockFormat& format, const std::byte* row, int64_t k, int64_t r, std::byte* panel);
 
 // The integers of block b as [8][16][4] bytes, elements 4w .. 4w + 3 of each row in word w.
-void unpack_block(const PanelFormat& format, const std::byte* panel, int64_t b, uint8_t* out);
+void unpack_block(const BlockFormat& format, const std::byte* panel, int64_t b, uint8_t* out);
 
-// The scales of elements 0..15 and 16..31 of block b in row r, and its minimum.
-struct BlockScales {
-  float low, high, min;
-};
-BlockScales block_scales(const PanelFormat& format, const std::byte* panel, int64_t blocks, int64_t b, int64_t r);
+// The scales of block b in row r.
+BlockScales panel_scales(const BlockFormat& format, const std::byte* panel, int64_t blocks, int64_t b, int64_t r);
 
 // out[i] = element i of row r, i < k.
-void unpack_quantised_row(const PanelFormat& format, const std::byte* panel, int64_t k, int64_t r, float* out);
+void unpack_quantised_row(const BlockFormat& format, const std::byte* panel, int64_t k, int64_t r, float* out);
 
 }  // namespace wick::cpu

@@ -13,12 +13,12 @@
 #include <cstdint>
 
 #include "wick/base/machine.h"
+#include "wick/kernels/block_layout.h"
 #include "wick/kernels/packed_weight.h"
 
 namespace wick::cpu {
 
 inline constexpr int64_t kPanelRows = 16;
-inline constexpr int64_t kQuantBlock = 32;
 
 // Activations rounded for a matmul. Only the members that the segment's type needs are set. For precise segments, rows [T, 2 T) in
 // blocks hold what the rounding of rows [0, T) left over.

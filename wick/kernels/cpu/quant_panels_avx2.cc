@@ -17,27 +17,6 @@
 namespace wick::cpu {
 namespace {
 
-// A format's constants at compile time.
-template <DType kType>
-struct Format {
-  static constexpr PanelFormat kFormat = *panel_format(kType);
-  static constexpr bool kBytes = kFormat.whole_bytes();
-  static constexpr int kHighBits = kBytes ? 0 : kFormat.high_bits;
-  static constexpr bool kMin = kFormat.has_min();
-  static constexpr int kParts = kFormat.scales == ScaleKind::kSuper16 ? 2 : 1;  // of a block that have a scale each
-  static constexpr int64_t kBlockBytes = kFormat.block_bytes();
-
-  // -offset times the sums of the activations, kParts for each block of a row; signed bytes have none.
-  static const int32_t* offsets(const Activations& x) {
-    switch (kFormat.offset) {
-      case 8: return x.minus_8_sum;
-      case 16: return x.minus_16_sum;
-      default: return x.minus_32_sum;
-    }
-  }
-  static constexpr bool kOffset = !kMin && !kBytes;
-};
-
 WICK_AVX2_INLINE __m256 load_scales(const uint8_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
 WICK_AVX2_INLINE __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -69,7 +48,7 @@ class Scales {
   WICK_AVX2_INLINE void enter(int64_t b) {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       if (b % kBlocksPerSuper != 0) return;
-      const uint8_t* super = scales_ + b / kBlocksPerSuper * 256;
+      const uint8_t* super = scales_ + b / kBlocksPerSuper * F::kScaleBytes;
       d_ = load_scales(super + half_ * 16);
       m_ = _mm256_sub_ps(_mm256_setzero_ps(), load_scales(super + 32 + half_ * 16));
       const uint8_t* words = super + 64 + half_ * 32;
@@ -80,7 +59,7 @@ class Scales {
       scale_words_[1] = _mm256_or_si256(_mm256_and_si256(third, four), _mm256_and_si256(_mm256_srli_epi32(first, 2), two));
       min_words_[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * 288 + 256 + half_ * 16);
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * F::kScaleBytes + 256 + half_ * 16);
     }
   }
 
@@ -89,10 +68,10 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm256_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * 288 + (2 * i + part) * kPanelRows + half_ * 8;
+      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * F::kScaleBytes + (2 * i + part) * kPanelRows + half_ * 8;
       return _mm256_mul_ps(d_, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
     } else {
-      return load_scales(scales_ + b * (F::kMin ? 64 : 32) + half_ * 16);
+      return load_scales(scales_ + b * F::kScaleBytes + half_ * 16);
     }
   }
 
@@ -100,7 +79,7 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm256_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
     } else {
-      return load_scales(scales_ + b * 64 + 32 + half_ * 16);
+      return load_scales(scales_ + b * F::kScaleBytes + 32 + half_ * 16);
     }
   }
 
@@ -166,7 +145,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const int64_t at = ((row + r) * blocks + b) * F::kParts;
-        low[r] = F::kOffset ? _mm256_set1_epi32(F::offsets(x)[at]) : _mm256_setzero_si256();
+        low[r] = !F::kMin && !F::kBytes ? _mm256_set1_epi32(F::offsets(x)[at]) : _mm256_setzero_si256();
         if constexpr (F::kParts == 2) high[r] = _mm256_set1_epi32(F::offsets(x)[at + 1]);
       }
       const uint8_t* weights = panel + b * F::kBlockBytes + half * 32;
@@ -204,16 +183,7 @@ void run(const PanelJob& job) {
 }  // namespace
 
 void quant_panels_avx2(const PanelJob& job) {
-  switch (job.segment->type) {
-    case DType::kQ4_0: return run<Format<DType::kQ4_0>>(job);
-    case DType::kQ4_1: return run<Format<DType::kQ4_1>>(job);
-    case DType::kQ5_0: return run<Format<DType::kQ5_0>>(job);
-    case DType::kQ5_1: return run<Format<DType::kQ5_1>>(job);
-    case DType::kQ4_K: return run<Format<DType::kQ4_K>>(job);
-    case DType::kQ5_K: return run<Format<DType::kQ5_K>>(job);
-    case DType::kQ6_K: return run<Format<DType::kQ6_K>>(job);
-    default: return run<Format<DType::kQ8_0>>(job);
-  }
+  for_format(job.segment->type, [&](auto format) { run<decltype(format)>(job); });
 }
 
 }  // namespace wick::cpu

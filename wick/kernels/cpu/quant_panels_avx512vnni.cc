@@ -24,27 +24,6 @@ namespace {
 
 constexpr int kGemmRows = 12;
 
-// A format's constants at compile time.
-template <DType kType>
-struct Format {
-  static constexpr PanelFormat kFormat = *panel_format(kType);
-  static constexpr bool kBytes = kFormat.whole_bytes();
-  static constexpr int kHighBits = kBytes ? 0 : kFormat.high_bits;
-  static constexpr bool kMin = kFormat.has_min();
-  static constexpr int kParts = kFormat.scales == ScaleKind::kSuper16 ? 2 : 1;  // of a block that have a scale each
-  static constexpr int64_t kBlockBytes = kFormat.block_bytes();
-
-  // -offset times the sums of the activations, kParts for each block of a row.
-  static const int32_t* offsets(const Activations& x) {
-    switch (kFormat.offset) {
-      case 8: return x.minus_8_sum;
-      case 16: return x.minus_16_sum;
-      case 32: return x.minus_32_sum;
-      default: return x.minus_128_sum;
-    }
-  }
-};
-
 WICK_VNNI_INLINE __m512 load_scales(const uint8_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
 WICK_VNNI_INLINE __m512i broadcast_word(const int8_t* p) {
@@ -69,7 +48,7 @@ class Scales {
   WICK_VNNI_INLINE void enter(int64_t b) {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       if (b % kBlocksPerSuper != 0) return;
-      const uint8_t* super = scales_ + b / kBlocksPerSuper * 256;
+      const uint8_t* super = scales_ + b / kBlocksPerSuper * F::kScaleBytes;
       d_ = load_scales(super);
       m_ = _mm512_sub_ps(_mm512_setzero_ps(), load_scales(super + 32));
       const __m512i first = load_words(super + 64), second = load_words(super + 128), third = load_words(super + 192);
@@ -79,7 +58,7 @@ class Scales {
       scale_words_[1] = _mm512_or_si512(_mm512_and_si512(third, four), _mm512_and_si512(_mm512_srli_epi32(first, 2), two));
       min_words_[1] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(third, 4), four), _mm512_and_si512(_mm512_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * 288 + 256);
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * F::kScaleBytes + 256);
     }
   }
 
@@ -88,10 +67,10 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm512_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * 288 + (2 * i + part) * kPanelRows;
+      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * F::kScaleBytes + (2 * i + part) * kPanelRows;
       return _mm512_mul_ps(d_, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)))));
     } else {
-      return load_scales(scales_ + b * (F::kMin ? 64 : 32));
+      return load_scales(scales_ + b * F::kScaleBytes);
     }
   }
 
@@ -99,7 +78,7 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm512_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
     } else {
-      return load_scales(scales_ + b * 64 + 32);
+      return load_scales(scales_ + b * F::kScaleBytes + 32);
     }
   }
 
@@ -358,16 +337,7 @@ void run(const PanelJob& job) {
 }  // namespace
 
 void quant_panels_avx512vnni(const PanelJob& job) {
-  switch (job.segment->type) {
-    case DType::kQ4_0: return run<Format<DType::kQ4_0>>(job);
-    case DType::kQ4_1: return run<Format<DType::kQ4_1>>(job);
-    case DType::kQ5_0: return run<Format<DType::kQ5_0>>(job);
-    case DType::kQ5_1: return run<Format<DType::kQ5_1>>(job);
-    case DType::kQ4_K: return run<Format<DType::kQ4_K>>(job);
-    case DType::kQ5_K: return run<Format<DType::kQ5_K>>(job);
-    case DType::kQ6_K: return run<Format<DType::kQ6_K>>(job);
-    default: return run<Format<DType::kQ8_0>>(job);
-  }
+  for_format(job.segment->type, [&](auto format) { run<decltype(format)>(job); });
 }
 
 }  // namespace wick::cpu

@@ -12,10 +12,10 @@ struct Block {
   float low[kPanelRows], high[kPanelRows], min[kPanelRows];
 };
 
-void read_block(const PanelFormat& format, const std::byte* panel, int64_t blocks, int64_t b, Block& out) {
+void read_block(const BlockFormat& format, const std::byte* panel, int64_t blocks, int64_t b, Block& out) {
   unpack_block(format, panel, b, out.q);
   for (int64_t r = 0; r < kPanelRows; ++r) {
-    const BlockScales scales = block_scales(format, panel, blocks, b, r);
+    const BlockScales scales = panel_scales(format, panel, blocks, b, r);
     out.low[r] = scales.low;
     out.high[r] = scales.high;
     out.min[r] = scales.min;
@@ -34,18 +34,12 @@ void dot(const uint8_t* q, const int8_t* x, int32_t* sums) {
 }
 
 // One chain per output: the product, in two parts where there are two scales, then the minimum's term, per block in ascending k.
-void add_block(const PanelFormat& format, const Block& block, const Activations& x, int64_t row, int64_t b, float* acc) {
+void add_block(const BlockFormat& format, const Block& block, const Activations& x, int64_t row, int64_t b, float* acc) {
   const int64_t at = row * (x.k / kQuantBlock) + b;
   const int8_t* q = x.q + at * kQuantBlock;
   const bool halves = format.scales == ScaleKind::kSuper16;
-  int32_t first = 0, second = 0;
-  if (format.offset == 8) first = x.minus_8_sum[at];
-  if (format.offset == 16) first = x.minus_16_sum[at];
-  if (format.offset == 128) first = x.minus_128_sum[at];
-  if (halves) {
-    first = x.minus_32_sum[2 * at];
-    second = x.minus_32_sum[2 * at + 1];
-  }
+  const int32_t* offsets = offset_sums(format, x) + (halves ? 2 : 1) * at;
+  const int32_t first = format.has_min() ? 0 : offsets[0], second = halves ? offsets[1] : 0;
   int32_t low[kPanelRows], high[kPanelRows];
   for (int64_t r = 0; r < kPanelRows; ++r) {
     low[r] = first;
@@ -64,7 +58,7 @@ void add_block(const PanelFormat& format, const Block& block, const Activations&
 
 void quant_panels_generic(const PanelJob& job) {
   constexpr int64_t kRows = 32;  // that share an unpacked block
-  const PanelFormat& format = *panel_format(job.segment->type);
+  const BlockFormat& format = *block_format(job.segment->type);
   const int64_t blocks = job.x->k / kQuantBlock;
   Block block;
   for (int64_t panel = job.panel_begin; panel < job.panel_end; ++panel) {

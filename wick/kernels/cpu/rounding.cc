@@ -7,6 +7,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "wick/kernels/cpu/rounding.cc"
 #include "wick/kernels/cpu/foreach_isa.h"
+// After it: compiled per instruction set.
+#include "wick/kernels/cpu/convert-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace wick::cpu {
@@ -87,22 +89,11 @@ void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end
   }
 }
 
-// Round to nearest even by adding half of the last place kept; NaN stays NaN.
 void round_bf16(const float* x, int64_t k, uint16_t* out) {
   const D d;
-  const hn::RebindToUnsigned<D> du;
   const hn::Rebind<uint16_t, D> d16;
   int64_t i = 0;
-  for (; i + kLanes <= k; i += kLanes) {
-    const auto value = hn::LoadU(d, x + i);
-    const auto bits = hn::BitCast(du, value);
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fffu))));
-    const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x0040u));
-    const auto is_nan = hn::RebindMask(du, hn::IsNaN(value));
-    const auto result = hn::IfThenElse(is_nan, quiet, rounded);
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<D>(), result)), d16, out + i);
-  }
+  for (; i + kLanes <= k; i += kLanes) hn::StoreU(narrow(d, hn::LoadU(d, x + i), static_cast<const BF16*>(nullptr)), d16, out + i);
   for (; i < k; ++i) out[i] = f32_to_bf16(x[i]);
 }
 
