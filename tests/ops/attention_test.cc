@@ -27,7 +27,7 @@ constexpr DType kCacheTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+  for (const Isa isa : kIsas) {
     if (isa_available(isa)) found.push_back(isa);
   }
   return found;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/ops/support.h"
@@ -30,7 +31,7 @@ int64_t fitting(DType type, int64_t k) { return round_up<int64_t>(k, traits(type
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+  for (const Isa isa : kIsas) {
     if (isa_available(isa)) found.push_back(isa);
   }
   return found;
@@ -226,22 +227,58 @@ TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
   }
 }
 
-// Integer sums are exact and the f32 chain is the same: quantised products agree bit for bit wherever fma is one instruction.
+// Random multiples of 1/512 and a hash of results that does not depend on the machine.
+std::vector<float> fractions(int64_t count, uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = static_cast<float>(static_cast<int>(generator() % 4001) - 2000) / 512.0f;
+  return values;
+}
+
+uint64_t hash_of(const std::vector<float>& values) {
+  uint64_t hash = 14695981039346656037u;
+  for (const float value : values) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    hash = (hash ^ bits) * 1099511628211u;
+  }
+  return hash;
+}
+
+// Integer sums are exact and the f32 chain is the same: quantised products agree bit for bit wherever fma is one instruction, on every
+// architecture.
 TEST(Linear, QuantisedResultsAreTheSameOnAllVectorInstructionSets) {
   const int64_t t = 20, n = 40, k = 256;
-  std::vector<float> x = normals(t * k, 22);
-  for (const DType type : kQuantisedTypes) {
-    std::vector<float> first;
-    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni}) {
-      if (!isa_available(isa)) continue;
+  std::vector<float> x = fractions(t * k, 22);
+  const std::pair<DType, uint64_t> hashes[] = {
+      {DType::kQ4_0, 1768268033042754606u},  {DType::kQ4_1, 11448084689321689594u}, {DType::kQ8_0, 5239942640574556846u},
+      {DType::kQ5_0, 13165287896794566280u}, {DType::kQ5_1, 778821811475621123u},   {DType::kQ4_K, 3347293685340457735u},
+      {DType::kQ5_K, 11557884641550632980u}, {DType::kQ6_K, 10717691384383453056u},
+  };
+  for (const auto& [type, hash] : hashes) {
+    for (const Isa isa : isas()) {
+      if (isa == Isa::kScalar) continue;
       Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
       const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 9));
-      const std::vector<float> y = run(ctx, weight, x, t);
-      if (first.empty()) first = y;
-      EXPECT_EQ(first, y) << dtype_name(type) << " " << isa_name(isa);
+      EXPECT_EQ(hash, hash_of(run(ctx, weight, x, t))) << dtype_name(type) << " " << isa_name(isa);
     }
   }
 }
+
+#if defined(__aarch64__)
+// BFMLAL rounds as widening and fma do.
+TEST(Linear, Bf16ResultsAreTheSameWithAndWithoutBf16Instructions) {
+  if (!isa_available(Isa::kNeonBf16)) GTEST_SKIP() << "no BF16";
+  for (const int64_t k : {1, 255, 576}) {
+    const int64_t t = 7, n = 83;
+    std::vector<float> x = normals(t * k, 22);
+    x[0] = 1e-38f;  // its products are subnormal
+    Context plain(Device::cpu(), {.threads = 1, .isa = Isa::kNeon}), bf16(Device::cpu(), {.threads = 1, .isa = Isa::kNeonBf16});
+    const PackedWeight weight = ops::pack_weight(plain, random_weight(DType::kBF16, n, k, 9));
+    EXPECT_EQ(run(plain, weight, x, t), run(bf16, weight, x, t)) << k;
+  }
+}
+#endif
 
 TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
   for (const Isa isa : isas()) {

@@ -23,7 +23,7 @@ inline constexpr int64_t kSizes[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 
 // One context per instruction set of this machine and number of threads; the first is scalar with one thread.
 inline std::vector<std::unique_ptr<Context>> contexts() {
   std::vector<std::unique_ptr<Context>> all;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+  for (const Isa isa : kIsas) {
     if (!isa_available(isa)) continue;
     for (const int threads : {1, 3}) all.push_back(std::make_unique<Context>(Device::cpu(), Context::Options{threads, isa}));
   }

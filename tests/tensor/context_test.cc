@@ -132,7 +132,7 @@ TEST(Context, OptionsAreHonoured) {
   EXPECT_EQ(cpu_limits().threads(), Context().threads());
   const Context elsewhere(counted_device(), {.threads = 1});
   EXPECT_TRUE(elsewhere.device() == counted_device());
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+  for (const Isa isa : kIsas) {
     if (isa_available(isa)) continue;
     try {
       Context(Device::cpu(), {.isa = isa});

@@ -48,7 +48,7 @@ std::vector<std::string> cpu_features() {
 
 Json instruction_sets() {
   Json available = Json::array();
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon}) {
+  for (const Isa isa : kIsas) {
     if (isa_available(isa)) available.push_back(isa_name(isa));
   }
   return available;

@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 #include <sched.h>
 #include <sys/resource.h>
@@ -21,8 +23,6 @@
 
 namespace wick {
 namespace {
-
-constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon};
 
 // "VmHWM:   1234 kB" → 1234 * 1024; 0 when the file has no such line.
 uint64_t kilobytes_of(const char* path, const std::string& key) {
@@ -70,6 +70,8 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx512: return "avx512";
     case Isa::kAvx512Vnni: return "avx512vnni";
     case Isa::kNeon: return "neon";
+    case Isa::kNeonDot: return "neon_dot";
+    case Isa::kNeonBf16: return "neon_bf16";
   }
   return "unknown";
 }
@@ -95,7 +97,14 @@ bool isa_available(Isa isa) {
     default: return false;
   }
 #elif defined(__aarch64__)
-  return isa == Isa::kScalar || isa == Isa::kNeon;
+  const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  switch (isa) {
+    case Isa::kScalar:
+    case Isa::kNeon: return true;
+    case Isa::kNeonDot: return dot;
+    case Isa::kNeonBf16: return dot && (getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0;
+    default: return false;
+  }
 #else
   return isa == Isa::kScalar;
 #endif
@@ -104,7 +113,8 @@ bool isa_available(Isa isa) {
 Isa default_isa() {
   if (const char* name = std::getenv("WICK_CPU"); name && *name) {
     const std::optional<Isa> isa = isa_from_name(name);
-    if (!isa) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', expected scalar, avx2, avx512, avx512vnni or neon");
+    constexpr const char* kNames = "scalar, avx2, avx512, avx512vnni, neon, neon_dot or neon_bf16";
+    if (!isa) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', expected ", kNames);
     if (!isa_available(*isa)) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', which this processor does not have");
     return *isa;
   }

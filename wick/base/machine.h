@@ -8,13 +8,16 @@
 
 namespace wick {
 
-// The instruction sets that kernels exist for, in rising order on x86-64. kNeon is the one of arm64.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kNeon };
+// The instruction sets that kernels exist for, in rising order: those of x86-64, then those of arm64.
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kNeon, kNeonDot, kNeonBf16 };
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot, Isa::kNeonBf16};
 
-const char* isa_name(Isa isa);                          // "scalar", "avx2", "avx512", "avx512vnni", "neon": the values of WICK_CPU
+// The values of WICK_CPU: "scalar", "avx2", "avx512", "avx512vnni", "neon", "neon_dot", "neon_bf16".
+const char* isa_name(Isa isa);
 std::optional<Isa> isa_from_name(std::string_view name);  // nothing for an unknown name
 bool isa_available(Isa isa);                            // this processor and kernel can run it (kScalar always)
-// kAvx2 asks for AVX2+FMA+F16C; kAvx512 for F/BW/DQ/VL/CD; kAvx512Vnni for VNNI and BF16 on top.
+// kAvx2 asks for AVX2+FMA+F16C; kAvx512 for F/BW/DQ/VL/CD; kAvx512Vnni for VNNI and BF16 on top; kNeonDot for DotProd; kNeonBf16 for
+// BF16 on top.
 
 // The best available instruction set, or the one named by the environment variable WICK_CPU.
 // Throws Error(kUnsupported) when WICK_CPU names one that is unknown or not available here.

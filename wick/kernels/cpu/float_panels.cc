@@ -79,7 +79,7 @@ void tile(const PanelJob& job, int64_t panel, int64_t row) {
 
 template <class Format, int P>
 void all_rows(const PanelJob& job, int64_t panel) {
-  constexpr int kRows = kVectors == 1 ? 8 / P * 2 : 3;
+  constexpr int kRows = kVectors == 1 ? 8 / P * 2 : (kVectors == 4 && P == 1 ? 6 : 3);  // NEON: 24 sums of its 32 registers
   int64_t row = 0;
   for (; row + kRows <= job.x->rows; row += kRows) tile<Format, kRows, P>(job, panel, row);
   for (; row < job.x->rows; ++row) tile<Format, 1, P>(job, panel, row);
@@ -87,7 +87,8 @@ void all_rows(const PanelJob& job, int64_t panel) {
 
 template <class Format>
 void run(const PanelJob& job) {
-  constexpr int kWide = kVectors <= 2 ? 4 : 1;  // panels at a time where one row has too few chains to hide the latency of an fma
+  // Panels at a time where one row has too few chains to hide the latency of an fma.
+  constexpr int kWide = kVectors <= 2 ? 4 : (kVectors == 4 ? 2 : 1);
   int64_t panel = job.panel_begin;
   if (job.x->rows < 3) {
     for (; panel + kWide <= job.panel_end; panel += kWide) all_rows<Format, kWide>(job, panel);

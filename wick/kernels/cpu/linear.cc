@@ -106,12 +106,17 @@ PanelKernel panel_kernel(DType type, Isa isa) {
   if (!is_quantised(type)) {
 #if defined(__x86_64__)
     if (type == DType::kBF16 && isa == Isa::kAvx512Vnni) return bf16_panels_avx512;
+#elif defined(__aarch64__)
+    if (type == DType::kBF16 && isa == Isa::kNeonBf16) return bf16_panels_neon;
 #endif
     return float_kernel(isa);
   }
 #if defined(__x86_64__)
   if (isa == Isa::kAvx512Vnni) return quant_panels_avx512vnni;
   if (isa == Isa::kAvx512 || isa == Isa::kAvx2) return quant_panels_avx2;
+#elif defined(__aarch64__)
+  if (isa >= Isa::kNeonDot) return quant_panels_neon_dot;
+  if (isa == Isa::kNeon) return quant_panels_neon;
 #endif
   return quant_panels_generic;
 }

@@ -73,9 +73,12 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out);
 // Kernels, by file.
 void float_panels(const PanelJob& job, Isa isa);                    // float_panels.cc: f32, f16, bf16
 void bf16_panels_avx512(const PanelJob& job);                       // bf16_panels_avx512.cc
+void bf16_panels_neon(const PanelJob& job);                         // bf16_panels_neon.cc
 void quant_panels_generic(const PanelJob& job);                     // quant_panels_generic.cc
 void quant_panels_avx2(const PanelJob& job);                        // quant_panels_avx2.cc
 void quant_panels_avx512vnni(const PanelJob& job);                  // quant_panels_avx512vnni.cc
+void quant_panels_neon(const PanelJob& job);                        // quant_panels_neon.cc
+void quant_panels_neon_dot(const PanelJob& job);                    // quant_panels_neon_dot.cc
 
 // Where rounded activations are written: the members of Activations, writable.
 struct ActivationBuffers {
