@@ -27,6 +27,7 @@ struct LlamaWorkspace final : Workspace {
     const ModelDims& dims = config.dims;
     const auto make = [&](int64_t rows, int64_t width) { return Tensor::empty({rows, width}, DType::kF32, device); };
     tokens = Tensor::empty({step.rows}, DType::kI32, device);
+    logit_rows = Tensor::empty({step.logit_rows}, DType::kI32, device);
     x = make(step.rows, dims.d_model);
     normed = make(step.rows, dims.d_model);
     qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
@@ -37,7 +38,7 @@ struct LlamaWorkspace final : Workspace {
   }
   ActivationLimits limits;
   nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
-  Tensor tokens;  // i32
+  Tensor tokens, logit_rows;  // i32
   Tensor x, normed, qkv, heads, gate_up, hidden, last;
 };
 
@@ -54,7 +55,7 @@ class Llama final : public LanguageModel {
     const bool tied = !weights.contains("output.weight");
     head_ = tied ? nn::Linear(embedding_.weight()) : weights.linear({{"output", dims.vocab, true}}, dims.d_model);
     if (weights.contains("rope_freqs.weight")) {
-      config_.rope.frequency_factors = weights.vector("rope_freqs.weight", config_.rope.rotary_dim / 2);
+      config_.rope.frequency_factors = weights.values("rope_freqs.weight", config_.rope.rotary_dim / 2);
     }
     nn::rope_frequencies(config_.rope);  // throws now rather than at the first step
     weight_bytes_ = weights.bytes_loaded() - (tied ? 0 : table_bytes);
@@ -80,7 +81,7 @@ class Llama final : public LanguageModel {
     const Tensor hidden = rows(space.hidden);
     const Tensor gate_up = rows(space.gate_up);
     const Tensor tokens = rows(space.tokens);
-    std::copy_n(batch.tokens, batch.rows, tokens.data<int32_t>());
+    ctx.copy(tokens.raw(), batch.tokens, tokens.bytes());
     ops::embedding(ctx, tokens, *embedding_.weight(), x);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
@@ -126,9 +127,9 @@ class Llama final : public LanguageModel {
   void write_logits(Context& ctx, const StepBatch& batch, LlamaWorkspace& space, const Tensor& x, const Tensor& logits) const {
     if (batch.logit_count == 0) return;
     const Tensor last = space.last.slice(0, 0, batch.logit_count);
-    for (int32_t i = 0; i < batch.logit_count; ++i) {
-      std::copy_n(x.data<float>() + batch.logit_rows[i] * config_.dims.d_model, config_.dims.d_model, last.data<float>() + i * config_.dims.d_model);
-    }
+    const Tensor wanted = space.logit_rows.slice(0, 0, batch.logit_count);
+    ctx.copy(wanted.raw(), batch.logit_rows, wanted.bytes());
+    ops::embedding(ctx, wanted, x, last);
     ops::rms_norm(ctx, last, final_norm_, config_.norm_eps, last);
     head_.forward(ctx, last, logits);
   }

@@ -1,6 +1,7 @@
 #include "wick/tensor/context.h"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <vector>
@@ -72,12 +73,21 @@ Context::Context(const Device& device, const Options& options)
     : device_(device),
       isa_(options.isa),
       pool_(options.threads > 0 ? options.threads : cpu_limits().threads()),
-      scratch_(std::make_unique<Scratch>(device)) {
+      scratch_(std::make_unique<Scratch>(device)),
+      stream_(device.backend().open_stream ? device.backend().open_stream(device.index()) : nullptr) {
   require(options.threads >= 0, "Context: ", options.threads, " threads, expected 0 (automatic) or more");
   if (!isa_available(isa_)) fail(ErrorCode::kUnsupported, "instruction set ", isa_name(isa_), " is not available on this processor");
 }
 
 Context::~Context() = default;
+
+void Context::copy(void* to, const void* from, uint64_t bytes) {
+  if (stream_) {
+    stream_->copy(to, from, bytes);
+  } else if (bytes > 0) {
+    std::memcpy(to, from, bytes);
+  }
+}
 
 void* Context::scratch_bytes(int64_t bytes) {
   require(bytes >= 0, "scratch: ", bytes, " bytes");

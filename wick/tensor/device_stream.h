@@ -1,0 +1,18 @@
+// The order in which a device does its work, behind the caller's back. A Context has one, unless its device is done when a kernel returns.
+#pragma once
+
+#include <cstdint>
+
+namespace wick {
+
+class DeviceStream {
+ public:
+  virtual ~DeviceStream() = default;
+  // Copies within the device's memory, or between it and the CPU's, after the work given before. Staging memory (Tensor::staging) has to
+  // stay as it is until synchronize(); with other memory of the CPU the call may wait.
+  virtual void copy(void* to, const void* from, uint64_t bytes) = 0;
+  // Waits until all work given is done. Throws the Error of what went wrong since the last time.
+  virtual void synchronize() = 0;
+};
+
+}  // namespace wick
