@@ -45,6 +45,9 @@ uint64_t bytes_of(std::initializer_list<const Tensor*> tensors) {
   return bytes;
 }
 
+// Where ctx's ops take it.
+Tensor here(const Context& ctx, const Tensor& x) { return x.to(ctx.device()); }
+
 // A share of the first dimension of x, at least one row, and what part that is.
 std::pair<Tensor, double> first_rows(const Tensor& x, double part) {
   const int64_t rows = std::clamp<int64_t>(static_cast<int64_t>(static_cast<double>(x.dim(0)) * part), 1, x.dim(0));
@@ -77,14 +80,15 @@ OpSetup rope_setup(Context& ctx, DType type, int64_t tokens) {
   const Tensor x = normal(kPositionsFirst ? Shape{1, tokens, kHeads, kHeadDim} : Shape{1, kHeads, tokens, kHeadDim}, type);
   const Tensor y = Tensor::zeros(x.shape(), type);
   const Angles table = angles(ctx, tokens, kHeadDim);
-  const Tensor cos = table.cos, sin = table.sin;
+  const Tensor cos = table.cos.to(Device::cpu()), sin = table.sin.to(Device::cpu());
   const Tensor x64 = x.to(DType::kF64), y64 = y.to(DType::kF64), cos64 = cos.to(DType::kF64), sin64 = sin.to(DType::kF64);
   const Tensor cos_own = cos.to(type), sin_own = sin.to(type);
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"H", kHeads}, {"Dh", kHeadDim}};
   setup.bytes = bytes_of({&x, &y, &cos, &sin});
-  setup.wick.run = [=, &ctx] { kInto(ctx, x, cos, sin, y); };
-  setup.fresh.run = [=, &ctx] { kFresh(ctx, x, cos, sin); };
+  const Tensor in = here(ctx, x), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { kInto(ctx, in, table.cos, table.sin, out); };
+  setup.fresh.run = [=, &ctx] { kFresh(ctx, in, table.cos, table.sin); };
   setup.twin.run = [=, &ctx] { kInto(ctx, x64, cos64, sin64, y64); };
   setup.naive.run = [=] {
     if (kPositionsFirst) {
@@ -106,8 +110,9 @@ OpSetup rows_setup(Context& ctx, const Tensor& x, const Tensor& y, RowsInto into
   OpSetup setup;
   setup.shape = {{"rows", x.dim(0)}, {"N", y.dim(1)}};
   setup.bytes = bytes_of({&x, &y});
-  setup.wick.run = [=, &ctx] { into(ctx, x, y); };
-  setup.fresh.run = [=, &ctx] { fresh(ctx, x); };
+  const Tensor in = here(ctx, x), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { into(ctx, in, out); };
+  setup.fresh.run = [=, &ctx] { fresh(ctx, in); };
   setup.twin.run = [=, &ctx] { into(ctx, x64, y64); };
   setup.naive.run = std::move(naive_way);
   return setup;
@@ -137,8 +142,9 @@ OpSetup rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"rows", tokens}, {"N", kModel}};
   setup.bytes = bytes_of({&x, &y, &w});
-  setup.wick.run = [=, &ctx] { ops::rms_norm(ctx, x, w, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::rms_norm(ctx, x, w, kEps); };
+  const Tensor in = here(ctx, x), weight = here(ctx, w), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::rms_norm(ctx, in, weight, kEps, out); };
+  setup.fresh.run = [=, &ctx] { ops::rms_norm(ctx, in, weight, kEps); };
   setup.twin.run = [=, &ctx] { ops::rms_norm(ctx, x64, w64, kEps, y64); };
   setup.naive.run = [=] { naive::rms_norm(x, w, kEps); };
   return setup;
@@ -150,8 +156,9 @@ OpSetup add_rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"rows", tokens}, {"N", kModel}};
   setup.bytes = bytes_of({&x, &r, &r, &y, &w});
-  setup.wick.run = [=, &ctx] { ops::add_rms_norm(ctx, x, r, w, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::add_rms_norm(ctx, x, r, w, kEps); };
+  const Tensor in = here(ctx, x), residual = here(ctx, r), weight = here(ctx, w), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::add_rms_norm(ctx, in, residual, weight, kEps, out); };
+  setup.fresh.run = [=, &ctx] { ops::add_rms_norm(ctx, in, residual, weight, kEps); };
   setup.twin.run = [=, &ctx] { ops::add_rms_norm(ctx, x64, r64, w64, kEps, y64); };
   setup.naive.run = [=] { naive::rms_norm(naive::add(r, x), w, kEps); };
   return setup;
@@ -163,8 +170,9 @@ OpSetup layer_norm_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"rows", tokens}, {"N", kModel}};
   setup.bytes = bytes_of({&x, &y, &w, &b});
-  setup.wick.run = [=, &ctx] { ops::layer_norm(ctx, x, w, b, kEps, y); };
-  setup.fresh.run = [=, &ctx] { ops::layer_norm(ctx, x, w, b, kEps); };
+  const Tensor in = here(ctx, x), weight = here(ctx, w), bias = here(ctx, b), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::layer_norm(ctx, in, weight, bias, kEps, out); };
+  setup.fresh.run = [=, &ctx] { ops::layer_norm(ctx, in, weight, bias, kEps); };
   setup.twin.run = [=, &ctx] { ops::layer_norm(ctx, x64, w64, b64, kEps, y64); };
   setup.naive.run = [=] { naive::layer_norm(x, w, b, kEps); };
   return setup;
@@ -175,6 +183,7 @@ double product_operations(int64_t rows, int64_t k, int64_t n) { return 2.0 * sta
 double twin_part(double operations) { return std::min(1.0, kTwinOperations / operations); }
 
 Way linear_twin(Context& ctx, const Tensor& x, const Tensor& weight, double operations) {
+  if (!ctx.device().is_cpu()) return {};
   const auto packed = std::make_shared<PackedWeight>(ops::pack_weight(ctx, weight));
   const auto rows = first_rows(x, twin_part(operations));
   const Tensor y = Tensor::empty({rows.first.dim(0), weight.dim(0)}, DType::kF32);
@@ -199,8 +208,9 @@ OpSetup linear_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"K", kModel}, {"N", kHidden}};
   setup.operations = product_operations(tokens, kModel, kHidden);
-  setup.wick.run = [=, &ctx] { ops::linear(ctx, x, *packed, y); };
-  setup.fresh.run = [=, &ctx] { ops::linear(ctx, x, *packed); };
+  const Tensor in = here(ctx, x), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::linear(ctx, in, *packed, out); };
+  setup.fresh.run = [=, &ctx] { ops::linear(ctx, in, *packed); };
   setup.twin = linear_twin(ctx, x, w, setup.operations);
   setup.naive.run = [=, &ctx] { ops::matmul(ctx, x, w.transpose(0, 1)); };
   return setup;
@@ -212,8 +222,9 @@ OpSetup matmul_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"B", kBatch}, {"T", tokens}, {"K", kInner}, {"N", kOuter}};
   setup.operations = product_operations(kBatch * tokens, kInner, kOuter);
-  setup.wick.run = [=, &ctx] { ops::matmul(ctx, a, b, y); };
-  setup.fresh.run = [=, &ctx] { ops::matmul(ctx, a, b); };
+  const Tensor left = here(ctx, a), right = here(ctx, b), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::matmul(ctx, left, right, out); };
+  setup.fresh.run = [=, &ctx] { ops::matmul(ctx, left, right); };
   const auto few = first_rows(a.transpose(0, 1), twin_part(setup.operations));
   const Tensor a64 = few.first.transpose(0, 1).to(DType::kF64), b64 = b.to(DType::kF64);
   setup.twin = {[=, &ctx] { ops::matmul(ctx, a64, b64); }, few.second};
@@ -229,7 +240,8 @@ OpSetup qkv_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"D", kModel}, {"H", kHeads}, {"K", kKvHeads}, {"Dh", kHeadDim}};
   setup.operations = product_operations(tokens, kModel, (kHeads + 2 * kKvHeads) * kHeadDim);
-  setup.wick.run = [=, &ctx] { projection->forward(ctx, x); };
+  const Tensor in = here(ctx, x);
+  setup.wick.run = [=, &ctx] { projection->forward(ctx, in); };
   setup.naive.run = [=, &ctx] {  // three products, each transposed by a copy
     for (const auto& w : weights) {
       const Tensor y = ops::linear(ctx, x, *w);
@@ -246,8 +258,9 @@ OpSetup embedding_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"V", kVocab}, {"D", kModel}};
   setup.bytes = bytes_of({&y, &y});
-  setup.wick.run = [=, &ctx] { ops::embedding(ctx, ids, table, y); };
-  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, ids, table); };
+  const Tensor rows = here(ctx, ids), all = here(ctx, table), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::embedding(ctx, rows, all, out); };
+  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, rows, all); };
   return setup;
 }
 
@@ -291,8 +304,9 @@ OpSetup attention_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"S", keys}, {"H", kHeads}, {"K", kKvHeads}, {"Dh", kHeadDim}};
   setup.operations = 4.0 * kHeads * kHeadDim * pairs;
-  setup.wick.run = [=, &ctx] { ops::attention(ctx, q, k, v, {.causal = true}, y); };
-  setup.fresh.run = [=, &ctx] { ops::attention(ctx, q, k, v, {.causal = true}); };
+  const Tensor queries = here(ctx, q), keys_here = here(ctx, k), values = here(ctx, v), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::attention(ctx, queries, keys_here, values, {.causal = true}, out); };
+  setup.fresh.run = [=, &ctx] { ops::attention(ctx, queries, keys_here, values, {.causal = true}); };
   setup.twin = attention_twin(q, k, v, setup.operations);
   const int64_t groups = tokens > kMostNaive ? 1 : kKvHeads;  // whole score matrices of all heads would not fit
   const Tensor some_q = q.slice(1, 0, groups * (kHeads / kKvHeads)), some_k = k.slice(1, 0, groups), some_v = v.slice(1, 0, groups);

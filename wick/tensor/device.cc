@@ -111,6 +111,16 @@ Device Device::parse(std::string_view name) {
   fail(ErrorCode::kUnsupported, "device '", name.substr(0, 64), "' is not available (available: ", known, ")");
 }
 
+std::vector<Device> Device::available() {
+  constexpr int kMost = 64;  // of a backend that cannot say
+  std::vector<Device> devices = {cpu()};
+  const std::lock_guard lock(registry().mutex);
+  for (const DeviceBackend& backend : registry().backends) {
+    for (int index = 0; index < kMost && backend.refusal && backend.refusal(index).empty(); ++index) devices.push_back(Device(&backend, index));
+  }
+  return devices;
+}
+
 void Device::register_backend(const DeviceBackend& backend) {
   require(backend.name && backend.allocate && backend.release, "register_backend: a name, an allocator and a release function are needed");
   const std::string_view name = backend.name;

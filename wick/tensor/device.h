@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "wick/tensor/device_stream.h"
 
@@ -23,7 +24,7 @@ struct DeviceBackend {
   void (*release)(int index, void* data, uint64_t bytes);
   bool host_accessible;                             // the CPU may read and write it directly
 
-  std::string (*refusal)(int index) = nullptr;                    // why there is no such device on this machine; empty when there is
+  std::string (*refusal)(int index) = nullptr;                    // why there is no such device on this machine; empty when there is. Null: it is not listed
   std::unique_ptr<DeviceStream> (*open_stream)(int index) = nullptr;    // for devices that work behind the caller's back
   // Copies between memories of the device and the CPU, when all work of the device is done. May throw Error.
   void (*copy)(int index, void* to, const void* from, uint64_t bytes) = nullptr;
@@ -38,6 +39,7 @@ class Device {
   static Device cpu();
   // "cpu", "cuda", "cuda:1". Throws Error(kUnsupported) naming the devices there are for one that this build or machine lacks.
   static Device parse(std::string_view name);
+  static std::vector<Device> available();  // that this machine has, the CPU first
   static void register_backend(const DeviceBackend& backend);  // by name; Error(kInvalidArgument) when it is taken
 
   const DeviceBackend& backend() const { return *backend_; }

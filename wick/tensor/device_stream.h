@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "wick/base/function_ref.h"
+
 namespace wick {
 
 class DeviceStream {
@@ -13,6 +15,8 @@ class DeviceStream {
   virtual void copy(void* to, const void* from, uint64_t bytes) = 0;
   // Waits until all work given is done. Throws the Error of what went wrong since the last time.
   virtual void synchronize() = 0;
+  // Seconds that the device takes for what `work` gives it, by its own clock; waits for it.
+  virtual double seconds_of(FunctionRef<void()> work) = 0;
 };
 
 }  // namespace wick

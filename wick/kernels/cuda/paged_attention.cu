@@ -1,0 +1,247 @@
+// Attention over the pages of a cache. A block works on some query heads of one row that share a kv head, over a share of its pages: a warp
+// takes a page, its lanes the positions for the scores and the dimensions for the values. Shares are merged in order by a second kernel.
+#include "wick/base/checked.h"
+#include "wick/kernels/attention.h"
+#include "wick/kernels/cuda/online_softmax.cuh"
+#include "wick/kernels/cuda/step.cuh"
+
+namespace wick::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kPage = static_cast<int>(kPagePositions);
+constexpr int64_t kPagesPerShare = kWarps;  // at least: less is not worth merging
+
+struct PagedArgs {
+  AttentionArgs attention;
+  Step step;
+  KvLayerView cache;
+  ScoreRule rule;
+  int32_t shares;   // of a row's pages
+  int32_t chunks;   // of the query heads of a kv head
+  float* partial;   // [T, H, shares, Dh + 2] sums, then peak and sum of weights; with one share unused
+};
+
+struct Q8 {};  // the type of pages of q8_0
+
+// Keys of one position and the next, and one value, of a page's head.
+template <class T>
+struct PageReader {
+  const std::byte* head;
+  const KvLayout& layout;
+
+  __device__ float2 keys(int d, int slot) const {
+    if constexpr (std::is_same_v<T, Q8>) {
+      const char2 q = *reinterpret_cast<const char2*>(head + d * kPage + slot);
+      const ushort2 s = *reinterpret_cast<const ushort2*>(head + layout.key_scales + 2 * (d / 32 * kPage + slot));
+      return {static_cast<float>(q.x) * __uint_as_float(uint32_t{s.x} << 16), static_cast<float>(q.y) * __uint_as_float(uint32_t{s.y} << 16)};
+    } else {
+      float x[2];
+      load<2>(reinterpret_cast<const T*>(head) + d * kPage + slot, x);
+      return {x[0], x[1]};
+    }
+  }
+
+  __device__ float value(int slot, int d) const {
+    if constexpr (std::is_same_v<T, Q8>) {
+      const int8_t q = reinterpret_cast<const int8_t*>(head + layout.values)[slot * layout.value_stride + d];
+      const uint16_t s = reinterpret_cast<const uint16_t*>(head + layout.value_scales)[slot * layout.scale_blocks + d / 32];
+      return static_cast<float>(q) * __uint_as_float(uint32_t{s} << 16);
+    } else {
+      return to_float(reinterpret_cast<const T*>(head + layout.values)[slot * layout.value_stride + d]);
+    }
+  }
+};
+
+// A warp's running state for its query heads; lane l holds dimensions l, l + 32, …
+template <int kHeads, int kDims>
+struct State {
+  float peak[kHeads], sum[kHeads];
+  float out[kHeads][kDims];
+};
+
+// Adds the positions [begin, end) of one page, counted from its first.
+template <class T, int kHeads, int kDims>
+__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* weights, int first_head, int heads, int begin, int end,
+                         int64_t distance, State<kHeads, kDims>& state) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim;
+  const int slot = 2 * lane;
+  float product[kHeads][2] = {};
+  for (int d = 0; d < dim; ++d) {
+    const float2 k = page.keys(d, slot);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      product[h][0] = fmaf(q[h * dim + d], k.x, product[h][0]);
+      product[h][1] = fmaf(q[h * dim + d], k.y, product[h][1]);
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    const int head = first_head + min(h, heads - 1);
+    float score[2];
+    for (int i = 0; i < 2; ++i) {  // slots outside hold anything, NaN perhaps
+      score[i] = slot + i >= begin && slot + i < end ? args.rule.score(product[h][i], head, distance + slot + i) : -INFINITY;
+    }
+    const float peak = fmaxf(state.peak[h], warp_max(fmaxf(score[0], score[1])));
+    const float factor = rescale(state.peak[h], peak), shift = finite_peak(peak);
+    const float w0 = exp2f(score[0] - shift), w1 = exp2f(score[1] - shift);
+    state.sum[h] = state.sum[h] * factor + warp_sum(w0 + w1);
+    state.peak[h] = peak;
+    for (int i = 0; i < kDims; ++i) state.out[h][i] *= factor;
+    weights[h * kPage + slot] = w0;
+    weights[h * kPage + slot + 1] = w1;
+  }
+  __syncwarp();
+  for (int j = begin; j < end; ++j) {
+#pragma unroll
+    for (int i = 0; i < kDims; ++i) {
+      const int d = i * kWarp + lane;
+      if (d >= dim) continue;
+      const float v = page.value(j, d);
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + j], v, state.out[h][i]);
+    }
+  }
+  __syncwarp();
+}
+
+// Writes a head's merged sums: the result itself, or its part of it.
+__device__ void put(const PagedArgs& args, int row, int head, int share, int d, float out, float peak, float sum) {
+  const AttentionArgs& attention = args.attention;
+  const int64_t dim = args.cache.layout.head_dim;
+  if (args.shares == 1) {
+    attention.out[row * attention.out_stride + head * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    return;
+  }
+  float* part = args.partial + ((int64_t{row} * attention.heads + head) * args.shares + share) * (dim + 2);
+  part[d] = out;
+  if (d == 0) {
+    part[dim] = peak;
+    part[dim + 1] = sum;
+  }
+}
+
+template <class T, int kHeads, int kDims>
+__global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
+  extern __shared__ float shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], out [kWarps, kHeads, Dh], peaks and sums [kWarps, kHeads]
+  const AttentionArgs& attention = args.attention;
+  const KvLayout& layout = args.cache.layout;
+  const int dim = layout.head_dim, group = attention.heads / layout.kv_heads;
+  const int row = static_cast<int>(blockIdx.x), share = static_cast<int>(blockIdx.y), kv_head = static_cast<int>(blockIdx.z) / args.chunks;
+  const int chunk_begin = static_cast<int>(blockIdx.z) % args.chunks * kHeads;
+  const int heads = min(kHeads, group - chunk_begin), first_head = kv_head * group + chunk_begin;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  float* q = shared;
+  float* weights = q + kHeads * dim + warp * kHeads * kPage;
+  float* outs = q + kHeads * dim + kWarps * kHeads * kPage;
+  float* peaks = outs + kWarps * kHeads * dim;
+  float* sums = peaks + kWarps * kHeads;
+  for (int i = static_cast<int>(threadIdx.x); i < kHeads * dim; i += kThreads) {
+    const int h = i / dim;
+    q[i] = h < heads ? attention.q[row * attention.q_stride + int64_t{first_head} * dim + i] : 0;
+  }
+  __syncthreads();
+
+  const int64_t end = int64_t{args.step.positions[row]} + 1;
+  const int64_t begin = attention.window > 0 ? max(int64_t{0}, end - attention.window) : 0;
+  const int32_t* table = args.step.pages_of(args.step.sequence_of(row));
+  const int64_t first_page = begin / kPage, pages = (end + kPage - 1) / kPage - first_page;
+  const int64_t per_share = (pages + args.shares - 1) / args.shares;
+  const int64_t last = first_page + min(pages, (share + 1) * per_share);
+  State<kHeads, kDims> state;
+  for (int h = 0; h < kHeads; ++h) {
+    state.peak[h] = -INFINITY;
+    state.sum[h] = 0;
+    for (int i = 0; i < kDims; ++i) state.out[h][i] = 0;
+  }
+  for (int64_t p = first_page + share * per_share + warp; p < last; p += kWarps) {
+    const PageReader<T> page = {args.cache.pages + table[p] * layout.page_bytes + kv_head * layout.head_bytes, layout};
+    const int64_t start = p * kPage;
+    add_page<T>(args, page, q, weights, first_head, heads, static_cast<int>(max(int64_t{0}, begin - start)), static_cast<int>(min(int64_t{kPage}, end - start)),
+                start - (end - 1), state);
+  }
+  for (int h = 0; h < kHeads; ++h) {
+    for (int i = 0; i < kDims; ++i) {
+      if (i * kWarp + lane < dim) outs[(warp * kHeads + h) * dim + i * kWarp + lane] = state.out[h][i];
+    }
+    if (lane == 0) {
+      peaks[warp * kHeads + h] = state.peak[h];
+      sums[warp * kHeads + h] = state.sum[h];
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < heads * dim; i += kThreads) {
+    const int h = i / dim, d = i - h * dim;
+    float peak = -INFINITY, sum = 0, out = 0;
+    for (int w = 0; w < kWarps; ++w) peak = fmaxf(peak, peaks[w * kHeads + h]);
+    for (int w = 0; w < kWarps; ++w) {
+      const float factor = rescale(peaks[w * kHeads + h], peak);
+      sum += sums[w * kHeads + h] * factor;
+      out += outs[(w * kHeads + h) * dim + d] * factor;
+    }
+    put(args, row, first_head + h, share, d, out, peak, sum);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) merge_shares(const __grid_constant__ PagedArgs args) {
+  const AttentionArgs& attention = args.attention;
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), dim = args.cache.layout.head_dim;
+  const float* parts = args.partial + (int64_t{row} * attention.heads + head) * args.shares * (dim + 2);
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
+    float peak = -INFINITY, sum = 0, out = 0;
+    for (int s = 0; s < args.shares; ++s) peak = fmaxf(peak, parts[s * (dim + 2) + dim]);
+    for (int s = 0; s < args.shares; ++s) {
+      const float* part = parts + s * (dim + 2);
+      const float factor = rescale(part[dim], peak);
+      sum += part[dim + 1] * factor;
+      out += part[d] * factor;
+    }
+    attention.out[row * attention.out_stride + int64_t{head} * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+  }
+}
+
+template <class T, int kHeads, int kDims>
+void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
+  const KvLayout& layout = args.cache.layout;
+  const int64_t group = args.attention.heads / layout.kv_heads;
+  args.chunks = static_cast<int32_t>(ceil_div<int64_t>(group, kHeads));
+  const int64_t blocks = int64_t{batch.rows} * layout.kv_heads * args.chunks;
+  int64_t pages = 1;
+  for (int32_t b = 0; b < batch.sequences; ++b) pages = std::max(pages, batch.positions[batch.first_row[b + 1] - 1] / kPagePositions + 1);
+  if (args.attention.window > 0) pages = std::min(pages, ceil_div(args.attention.window, kPagePositions) + 1);
+  const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);
+  args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));
+  const ScratchScope scope(ctx);
+  if (args.shares > 1) args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
+  const size_t shared = sizeof(float) * (static_cast<size_t>(kHeads) * static_cast<size_t>(layout.head_dim) * (kWarps + 1) + kWarps * kHeads * (kPage + 2));
+  const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares), static_cast<unsigned>(layout.kv_heads * args.chunks));
+  launch(ctx, "paged_attention", paged_attention_kernel<T, kHeads, kDims>, grid, kThreads, shared, args);
+  const dim3 rows_and_heads(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.attention.heads));
+  if (args.shares > 1) launch(ctx, "paged_attention", merge_shares, rows_and_heads, kThreads, 0, args);
+}
+
+// More query heads share a read of K and V where their sums fit in registers.
+template <class T>
+void run(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+  const int64_t group = args.attention.heads / args.cache.layout.kv_heads;
+  const int32_t dim = args.cache.layout.head_dim;
+  if (dim <= 64) return group == 1 ? run<T, 1, 2>(ctx, args, batch) : run<T, 4, 2>(ctx, args, batch);
+  if (dim <= 128) return group == 1 ? run<T, 1, 4>(ctx, args, batch) : run<T, 4, 4>(ctx, args, batch);
+  if (dim <= 256) return run<T, 2, 8>(ctx, args, batch);
+  return run<T, 1, 32>(ctx, args, batch);
+}
+
+}  // namespace
+
+void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
+  const PagedArgs paged = {args, Step(batch), cache, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), 1, 1, nullptr};
+  switch (cache.layout.type) {
+    case DType::kQ8_0: return run<Q8>(ctx, paged, batch);
+    case DType::kF16: return run<__half>(ctx, paged, batch);
+    case DType::kBF16: return run<__nv_bfloat16>(ctx, paged, batch);
+    default: return run<float>(ctx, paged, batch);
+  }
+}
+
+}  // namespace wick::cuda
