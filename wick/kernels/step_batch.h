@@ -28,4 +28,16 @@ struct StepBatch : StepArrays {
   StepArrays on_device;      // copies for kernels of a device that does not read the CPU's memory
 };
 
+// Pages of the longest sequence, rounded up to a power of two: kernels share work by it, so that steps of one bucket are alike.
+inline int64_t page_bucket(const StepBatch& batch) {
+  int32_t last = 0;
+  for (int32_t b = 0; b < batch.sequences; ++b) {
+    const int32_t position = batch.positions[batch.first_row[b + 1] - 1];
+    last = position > last ? position : last;
+  }
+  int64_t pages = 1;
+  while (pages * kPagePositions <= last) pages *= 2;
+  return pages;
+}
+
 }  // namespace wick

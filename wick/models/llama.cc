@@ -75,6 +75,28 @@ class Llama final : public LanguageModel {
   void step(Context& ctx, const StepBatch& batch, nn::KvPool& pool, Workspace& workspace, const Tensor& logits) const override {
     auto& space = dynamic_cast<LlamaWorkspace&>(workspace);
     space.rope.ensure(ctx, 1 + *std::max_element(batch.positions, batch.positions + batch.rows));
+    DeviceStream* const stream = ctx.stream();
+    const bool decodes = batch.rows == batch.sequences && batch.logit_count == batch.rows;
+    if (!stream || !decodes) return run(ctx, batch, pool, space, logits);
+    stream->replay(step_key(ctx, batch, pool, space, logits), [&] { run(ctx, batch, pool, space, logits); });
+  }
+
+ private:
+  // All that a step of one row per sequence gives the device follows from this.
+  static uint64_t step_key(const Context& ctx, const StepBatch& batch, const nn::KvPool& pool, const LlamaWorkspace& space, const Tensor& logits) {
+    uint64_t key = 0;
+    const auto add = [&](uint64_t value) { key = (key ^ value) * 0x9e3779b97f4a7c15u + (key >> 29); };
+    for (const void* place : {static_cast<const void*>(batch.tokens), static_cast<const void*>(pool.layer(0).pages), static_cast<const void*>(&space),
+                              static_cast<const void*>(space.rope.cos().raw()), static_cast<const void*>(logits.raw())}) {
+      add(reinterpret_cast<uintptr_t>(place));
+    }
+    add(static_cast<uint64_t>(batch.rows));
+    add(static_cast<uint64_t>(page_bucket(batch)));
+    add(ctx.scratch_version());
+    return key;
+  }
+
+  void run(Context& ctx, const StepBatch& batch, nn::KvPool& pool, LlamaWorkspace& space, const Tensor& logits) const {
     const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
     const Tensor x = rows(space.x);
     const Tensor normed = rows(space.normed);
@@ -95,7 +117,6 @@ class Llama final : public LanguageModel {
     write_logits(ctx, batch, space, x, logits);
   }
 
- private:
   Layer load_layer(WeightLoader& weights, const std::string& prefix) const {
     const ModelDims& dims = config_.dims;
     const int64_t q = dims.heads * dims.head_dim;

@@ -40,6 +40,7 @@ struct Context::Scratch {
 
   // As much again as there is: few blocks, whatever the sizes.
   void grow(int64_t bytes) {
+    ++version;
     const int64_t end = blocks.empty() ? 0 : blocks.back().end();
     const int64_t size = std::max({bytes, kFirstBlock, end});
     blocks.push_back({Storage::allocate(device, static_cast<uint64_t>(size)), end});
@@ -54,6 +55,7 @@ struct Context::Scratch {
   // One block as long as all of them: the next round finds everything in one place, since no position in it is higher than it was.
   void join_blocks() noexcept {
     const int64_t total = blocks.back().end();
+    ++version;
     blocks.clear();
     current = 0;
     try {
@@ -67,6 +69,7 @@ struct Context::Scratch {
   std::vector<Block> blocks;
   size_t current = 0;  // the block that holds position `used`
   int64_t used = 0;
+  uint64_t version = 0;  // of the blocks
 };
 
 Context::Context(const Device& device, const Options& options)
@@ -80,6 +83,8 @@ Context::Context(const Device& device, const Options& options)
 }
 
 Context::~Context() = default;
+
+uint64_t Context::scratch_version() const { return scratch_->version; }
 
 void Context::copy(void* to, const void* from, uint64_t bytes) {
   if (stream_) {

@@ -46,6 +46,9 @@ class Context {
     return {static_cast<T*>(scratch_bytes(bytes)), static_cast<size_t>(count)};
   }
 
+  // Changes whenever scratch may lie elsewhere than before.
+  uint64_t scratch_version() const;
+
  private:
   friend class ScratchScope;
   void* scratch_bytes(int64_t bytes);

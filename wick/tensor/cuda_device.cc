@@ -164,11 +164,49 @@ CudaStream::~CudaStream() {
 }
 
 void CudaStream::destroy() {
+  drop_graphs();
   for (cudaEvent_t event : {begin_, end_}) {
     if (event) cudaEventDestroy(event);
   }
   if (stream_) cudaStreamDestroy(stream_);
   cudaFreeHost(fault_);
+}
+
+void CudaStream::drop_graphs() {
+  for (const auto& [key, graph] : graphs_) {
+    if (graph) cudaGraphExecDestroy(graph);
+  }
+  graphs_.clear();
+}
+
+void CudaStream::capture(FunctionRef<void()> work, cudaGraphExec_t& graph) {
+  check(cudaStreamBeginCapture(use(), cudaStreamCaptureModeThreadLocal), "capture");
+  cudaGraph_t captured = nullptr;
+  try {
+    work();
+  } catch (...) {
+    cudaStreamEndCapture(stream_, &captured);
+    if (captured) cudaGraphDestroy(captured);
+    cudaGetLastError();
+    throw;
+  }
+  check(cudaStreamEndCapture(stream_, &captured), "capture");
+  const cudaError_t status = cudaGraphInstantiate(&graph, captured, 0);
+  cudaGraphDestroy(captured);
+  check(status, "capture");
+}
+
+void CudaStream::replay(uint64_t key, FunctionRef<void()> work) {
+  constexpr size_t kMostGraphs = 64;
+  const auto known = graphs_.find(key);
+  if (known == graphs_.end()) {
+    if (graphs_.size() == kMostGraphs) drop_graphs();
+    work();
+    graphs_.emplace(key, nullptr);
+    return;
+  }
+  if (!known->second) capture(work, known->second);
+  check(cudaGraphLaunch(known->second, use()), "step");
 }
 
 double CudaStream::seconds_of(FunctionRef<void()> work) {

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <unordered_map>
 
 #include "wick/tensor/context.h"
 #include "wick/tensor/device.h"
@@ -28,6 +29,7 @@ class CudaStream final : public DeviceStream {
 
   void copy(void* to, const void* from, uint64_t bytes) override;
   void synchronize() override;
+  void replay(uint64_t key, FunctionRef<void()> work) override;
   double seconds_of(FunctionRef<void()> work) override;
 
   // The stream, its device made the calling thread's current one.
@@ -37,12 +39,16 @@ class CudaStream final : public DeviceStream {
 
  private:
   void destroy();
+  void capture(FunctionRef<void()> work, cudaGraphExec_t& graph);
+  void drop_graphs();
+
 
   int index_;
   int multiprocessors_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
   uint64_t* fault_ = nullptr;
+  std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // null: done once, not captured yet
 };
 
 inline CudaStream& stream_of(Context& ctx) { return static_cast<CudaStream&>(*ctx.stream()); }

@@ -18,6 +18,7 @@ __device__ float apply(float x) {
 // A thread works on V neighbouring elements of a row.
 template <class T, int V, Activation kFunction>
 __global__ void __launch_bounds__(kThreads) activation_kernel(const __grid_constant__ ActivationArgs args) {
+  begin_kernel();
   const int64_t per_row = (args.y.size + V - 1) / V;
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (item >= per_row * args.y.count) return;

@@ -22,6 +22,7 @@ __device__ Best better(const Best& a, const Best& b) {
 
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) argmax_rows(const __grid_constant__ ArgmaxArgs args) {
+  begin_kernel();
   const T* x = row_of<T>(args.x, blockIdx.x);
   Best best = {-INFINITY, INT32_MAX};
   for (int64_t i = int64_t{threadIdx.x} * V; i < args.x.size; i += kThreads * V) {

@@ -18,6 +18,7 @@ __device__ T* at(const HeadsView& view, int64_t b, int64_t head, int64_t positio
 // kDims: dimensions of a lane, l, l + 32, …
 template <class T, int kDims>
 __global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_constant__ DenseAttentionArgs args, const __grid_constant__ ScoreRule rule) {
+  begin_kernel();
   extern __shared__ float shared[];  // out [kWarps, Dh], peaks and sums [kWarps]
   const int64_t t = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);

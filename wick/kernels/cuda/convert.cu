@@ -20,6 +20,7 @@ __device__ void each_place(const RowsView& from, const RowsView& to, Body&& body
 
 template <class From, class To, int V>
 __global__ void __launch_bounds__(kThreads) convert_kernel(const __grid_constant__ RowsView from, const __grid_constant__ RowsView to) {
+  begin_kernel();
   each_place<From, To, V>(from, to, [](const From* source, To* target) {
     float x[V];
     load<V>(source, x);
@@ -29,6 +30,7 @@ __global__ void __launch_bounds__(kThreads) convert_kernel(const __grid_constant
 
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) copy_kernel(const __grid_constant__ RowsView from, const __grid_constant__ RowsView to) {
+  begin_kernel();
   each_place<T, T, V>(from, to, [](const T* source, T* target) { *reinterpret_cast<Pack<T, V>*>(target) = *reinterpret_cast<const Pack<T, V>*>(source); });
 }
 

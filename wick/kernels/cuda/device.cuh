@@ -134,10 +134,36 @@ __device__ float row_max(float x) {
   return x;
 }
 
+// Every kernel begins with these two. From the first on the next kernel's blocks may take the place of those that are done; the second
+// waits until all that the kernels before have written is there. What does not depend on it may stand between.
+__device__ inline void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+__device__ inline void wait_for_input() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+__device__ inline void begin_kernel() {
+  let_next_begin();
+  wait_for_input();
+}
+
 template <class... Parameters, class... Args>
 void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes, const Args&... args) {
-  kernel<<<grid, threads, shared_bytes, stream_of(ctx).use()>>>(args...);
-  check(cudaGetLastError(), what);
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream_of(ctx).use();
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), what);
 }
 
 // Blocks of `threads` that give each of `items` a thread.

@@ -25,6 +25,7 @@ struct Ids {
 // A block for every id. Elements of neighbouring threads are neighbours.
 template <class From, class To>
 __global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__ Ids ids, const __grid_constant__ RowsView table, const __grid_constant__ RowsView y) {
+  begin_kernel();
   const int64_t id = ids.checked(blockIdx.x);
   if (id < 0) return;
   const From* from = row_of<From>(table, id);
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__
 template <DType kType, class To>
 __global__ void __launch_bounds__(kThreads) gather_blocks(const __grid_constant__ Ids ids, const __grid_constant__ PackedBlocks table,
                                                           const __grid_constant__ RowsView y) {
+  begin_kernel();
   const int64_t id = ids.checked(blockIdx.x);
   if (id < 0) return;
   To* to = row_of<To>(y, blockIdx.x);

@@ -72,6 +72,7 @@ __device__ void append_row_q8(const float* k, const float* v, const KvLayout& la
 // A block for every row.
 __global__ void __launch_bounds__(kThreads) rope_append_kernel(const __grid_constant__ RopeAppendArgs args, const __grid_constant__ Step step,
                                                                const __grid_constant__ KvLayerView cache) {
+  begin_kernel();
   const int row = static_cast<int>(blockIdx.x);
   const KvLayout& layout = cache.layout;
   const int64_t dim = layout.head_dim;

@@ -36,6 +36,7 @@ __device__ float quantise(float x, float peak, float& scale) {
 
 // A warp for every block.
 __global__ void __launch_bounds__(kThreads) quantise_rows(const float* x, int64_t ldx, int64_t rows, const __grid_constant__ QuantisedRows out) {
+  begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (item >= rows * out.blocks) return;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -59,15 +60,14 @@ __global__ void __launch_bounds__(kThreads) quantise_rows(const float* x, int64_
   if (lane == 0) out.scales[row * out.blocks + block] = {s1, s2, sum, upper};
 }
 
-// Rows of f32, rounded to what the weights' type asks and filled up with zeros.
+// Rows of f32, rounded to T and filled up with zeros.
 template <class T>
-__global__ void __launch_bounds__(kThreads) round_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, bool to_bf16, T* out, int64_t ld) {
+__global__ void __launch_bounds__(kThreads) round_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, T* out, int64_t ld) {
+  begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (item >= rows * ld) return;
   const int64_t row = item / ld, i = item - row * ld;
-  float value = i < k ? x[row * ldx + i] : 0;
-  if (to_bf16) value = to_float(__float2bfloat16_rn(value));
-  out[item] = from_float<T>(value);
+  out[item] = from_float<T>(i < k ? x[row * ldx + i] : 0);
 }
 
 __device__ int dot16(const uint32_t (&w)[4], const uint4& x) {
@@ -112,12 +112,43 @@ __device__ void put_sums(float (&sums)[kRows], int warps_per_output, int64_t n, 
   out.put(lane, n, sum);
 }
 
+// Neighbouring segments of one type, which a launch does together: blockIdx.y says which.
+struct Segment {
+  PackedBlocks blocks;  // of block formats
+  const std::byte* data;  // of plain types
+  int64_t outputs;
+  LinearOutput out;
+};
+constexpr int kMostSegments = 4;
+struct Segments {
+  DType type;
+  int count;
+  int64_t outputs;  // of the largest
+  Segment at[kMostSegments];
+};
+
+// Weights are there before x is: what a thread reads first may be on its way already.
+constexpr int kAhead = 2;
+__device__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 template <DType kType, int kRows>
-__global__ void __launch_bounds__(kThreads) quantised_vectors(const __grid_constant__ PackedBlocks weight, const __grid_constant__ QuantisedRows x, int64_t outputs, int rows,
-                                                              int warps_per_output, const __grid_constant__ LinearOutput out) {
+__global__ void __launch_bounds__(kThreads) quantised_vectors(const __grid_constant__ Segments segments, const __grid_constant__ QuantisedRows x, int rows,
+                                                              int warps_per_output) {
+  let_next_begin();
+  const Segment& segment = segments.at[blockIdx.y];
+  const PackedBlocks& weight = segment.blocks;
+  const int64_t outputs = segment.outputs;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t n = int64_t{blockIdx.x} * (kWarps / warps_per_output) + warp / warps_per_output;
   float sums[kRows] = {};
+  if (n < outputs) {
+    constexpr int64_t kBytes = format_traits(kType).high_bits == 4 ? 32 : 16;
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t b = min(int64_t{(warp % warps_per_output + i * warps_per_output) * kWarp + lane}, x.blocks - 1);
+      prefetch(weight.quants + (n * x.blocks + b) * kBytes);
+    }
+  }
+  wait_for_input();
   if (n < outputs) {
     for (int64_t b = warp % warps_per_output * kWarp + lane; b < x.blocks; b += warps_per_output * kWarp) {
       const BlockIntegers q = packed_integers<kType>(weight, n * x.blocks + b);
@@ -126,35 +157,44 @@ __global__ void __launch_bounds__(kThreads) quantised_vectors(const __grid_const
       for (int t = 0; t < kRows; ++t) sums[t] += block_product<kType>(q, scales, x, min(t, rows - 1), b);
     }
   }
-  put_sums(sums, warps_per_output, n, outputs, rows, out);
+  put_sums(sums, warps_per_output, n, outputs, rows, segment.out);
 }
 
-// x: f32 [rows, ld], weights [outputs, ld] of T.
+// x: f32, weights [outputs, ld] of T.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads) plain_vectors(const T* weight, const float* x, int64_t ld, int64_t outputs, int rows, int warps_per_output,
-                                                          const __grid_constant__ LinearOutput out) {
+__global__ void __launch_bounds__(kThreads) plain_vectors(const __grid_constant__ Segments segments, const float* x, int64_t ldx, int64_t ld, int rows, int warps_per_output) {
+  let_next_begin();
+  const Segment& segment = segments.at[blockIdx.y];
+  const T* weight = reinterpret_cast<const T*>(segment.data);
+  const int64_t outputs = segment.outputs;
   constexpr int V = kVectorOf<T>;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t n = int64_t{blockIdx.x} * (kWarps / warps_per_output) + warp / warps_per_output;
+  const int64_t first = (warp % warps_per_output * kWarp + lane) * V, step = warps_per_output * kWarp * V;
   float sums[kRows] = {};
   if (n < outputs) {
+    for (int i = 0; i < kAhead; ++i) prefetch(weight + n * ld + min(first + i * step, ld - V));
+  }
+  wait_for_input();
+  if (n < outputs) {
 #pragma unroll 4
-    for (int64_t i = (warp % warps_per_output * kWarp + lane) * V; i < ld; i += warps_per_output * kWarp * V) {
+    for (int64_t i = first; i < ld; i += step) {
       float w[V];
       load<V>(weight + n * ld + i, w);
 #pragma unroll
       for (int t = 0; t < kRows; ++t) {
-        const float* row = x + min(t, rows - 1) * ld + i;
+        const float* row = x + min(t, rows - 1) * ldx + i;
 #pragma unroll
         for (int j = 0; j < V; j += 4) {
           float part[4];
           load<4>(row + j, part);
+          for (float& value : part) value = rounded_input<T>(value);
           for (int l = 0; l < 4; ++l) sums[t] = fmaf(part[l], w[j + l], sums[t]);
         }
       }
     }
   }
-  put_sums(sums, warps_per_output, n, outputs, rows, out);
+  put_sums(sums, warps_per_output, n, outputs, rows, segment.out);
 }
 
 // How many warps share an output, so that there are enough of them and each has something to do.
@@ -173,25 +213,32 @@ void with_rows(int64_t rows, Body&& body) {
   body(std::integral_constant<int, kFewRows>());
 }
 
-void run_quantised(Context& ctx, const QuantisedRows& x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
-  const int warps = warps_per_output(ctx, segment.rows, x.blocks);
-  const PackedBlocks weight = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
-  with_quantised(segment.type, [&](auto type) {
+dim3 grid_of(const Segments& segments, int warps_per_output) {
+  return dim3(blocks_for(segments.outputs, kWarps / warps_per_output), static_cast<unsigned>(segments.count));
+}
+
+struct PlainRows {
+  const float* data;
+  int64_t ld;
+};
+
+void run_quantised(Context& ctx, const QuantisedRows& x, int64_t rows, const Segments& segments) {
+  const int warps = warps_per_output(ctx, segments.outputs * segments.count, x.blocks);
+  with_quantised(segments.type, [&](auto type) {
     with_rows(rows, [&](auto count) {
-      launch(ctx, "linear", quantised_vectors<decltype(type)::kDType, decltype(count)::value>, blocks_for(segment.rows, kWarps / warps), kThreads, 0, weight, x,
-             segment.rows, static_cast<int>(rows), warps, out);
+      launch(ctx, "linear", quantised_vectors<decltype(type)::kDType, decltype(count)::value>, grid_of(segments, warps), kThreads, 0, segments, x, static_cast<int>(rows),
+             warps);
     });
   });
 }
 
-void run_plain(Context& ctx, const float* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
-  const int64_t ld = padded_inputs(segment.k);
-  with_type(segment.type, [&](auto element) {
+void run_plain(Context& ctx, const PlainRows& x, int64_t rows, int64_t k, const Segments& segments) {
+  const int64_t ld = padded_inputs(k);
+  with_type(segments.type, [&](auto element) {
     using T = decltype(element);
-    const int warps = warps_per_output(ctx, segment.rows, ld / kVectorOf<T>);
+    const int warps = warps_per_output(ctx, segments.outputs * segments.count, ld / kVectorOf<T>);
     with_rows(rows, [&](auto count) {
-      launch(ctx, "linear", plain_vectors<T, decltype(count)::value>, blocks_for(segment.rows, kWarps / warps), kThreads, 0,
-             reinterpret_cast<const T*>(segment.storage->data()), x, ld, segment.rows, static_cast<int>(rows), warps, out);
+      launch(ctx, "linear", plain_vectors<T, decltype(count)::value>, grid_of(segments, warps), kThreads, 0, segments, x.data, x.ld, ld, static_cast<int>(rows), warps);
     });
   });
 }
@@ -206,22 +253,47 @@ QuantisedRows quantise(Context& ctx, const LinearArgs& args) {
 }
 
 template <class T>
-T* round(Context& ctx, const LinearArgs& args, bool to_bf16) {
+T* round(Context& ctx, const LinearArgs& args) {
   const int64_t ld = padded_inputs(args.weight->k);
   T* out = ctx.scratch<T>(args.rows * ld).data();
-  launch(ctx, "linear", round_rows<T>, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, to_bf16, out, ld);
+  launch(ctx, "linear", round_rows<T>, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, out, ld);
   return out;
 }
 
-void run_few(Context& ctx, const LinearArgs& args, const WeightSegment& segment, const LinearOutput& out) {
-  const ScratchScope scope(ctx);
-  if (is_quantised(segment.type)) return run_quantised(ctx, quantise(ctx, args), args.rows, segment, out);
-  run_plain(ctx, round<float>(ctx, args, segment.type == DType::kBF16), args.rows, segment, out);
+// x as the weights' types ask, each form made when it is first needed.
+class Inputs {
+ public:
+  Inputs(Context& ctx, const LinearArgs& args) : ctx_(ctx), args_(args) {}
+  const QuantisedRows& quantised() {
+    if (!quantised_.quants) quantised_ = quantise(ctx_, args_);
+    return quantised_;
+  }
+  // Where it is when it can be read in vectors up to the end of a row of weights, else a copy filled up with zeros.
+  PlainRows plain() {
+    if (args_.weight->k % kPlainPadding == 0 && args_.ldx % 4 == 0 && aligned(args_.x)) return {args_.x, args_.ldx};
+    if (!padded_) padded_ = round<float>(ctx_, args_);
+    return {padded_, padded_inputs(args_.weight->k)};
+  }
+  const __nv_bfloat16* bf16() {
+    if (!bf16_) bf16_ = round<__nv_bfloat16>(ctx_, args_);
+    return bf16_;
+  }
+
+ private:
+  Context& ctx_;
+  const LinearArgs& args_;
+  QuantisedRows quantised_ = {};
+  float* padded_ = nullptr;
+  __nv_bfloat16* bf16_ = nullptr;
+};
+
+void run_few(Context& ctx, const LinearArgs& args, Inputs& inputs, const Segments& segments) {
+  if (is_quantised(segments.type)) return run_quantised(ctx, inputs.quantised(), args.rows, segments);
+  run_plain(ctx, inputs.plain(), args.rows, args.weight->k, segments);
 }
 
-void run_many(Context& ctx, const LinearArgs& args, const WeightSegment& segment, const LinearOutput& out) {
-  const ScratchScope scope(ctx);
-  if (is_quantised(segment.type) || segment.type == DType::kBF16) return linear_tiles(ctx, round<__nv_bfloat16>(ctx, args, false), args.rows, segment, out);
+void run_many(Context& ctx, const LinearArgs& args, Inputs& inputs, const WeightSegment& segment, const LinearOutput& out) {
+  if (is_quantised(segment.type) || segment.type == DType::kBF16) return linear_tiles(ctx, inputs.bf16(), args.rows, segment, out);
   const int64_t bytes = traits(segment.type).bytes;
   MatmulArgs product;
   product.x = args.x;
@@ -239,12 +311,30 @@ void run_many(Context& ctx, const LinearArgs& args, const WeightSegment& segment
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
+  const ScratchScope scope(ctx);
+  Inputs inputs(ctx, args);
+  Segments together = {};
   int64_t column = 0;
   for (const WeightSegment& segment : args.weight->segments) {
     const LinearOutput out = {args.y + column, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
-    args.rows <= kFewRows ? run_few(ctx, args, segment, out) : run_many(ctx, args, segment, out);
     column += segment.rows;
+    if (args.rows > kFewRows) {
+      run_many(ctx, args, inputs, segment, out);
+      continue;
+    }
+    if (together.count == kMostSegments || (together.count > 0 && together.type != segment.type)) {
+      run_few(ctx, args, inputs, together);
+      together = {};
+    }
+    Segment& added = together.at[together.count++];
+    added.data = segment.storage->data();
+    added.outputs = segment.rows;
+    added.out = out;
+    if (is_quantised(segment.type)) added.blocks = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
+    together.type = segment.type;
+    together.outputs = std::max(together.outputs, segment.rows);
   }
+  if (together.count > 0) run_few(ctx, args, inputs, together);
 }
 
 }  // namespace wick::cuda

@@ -6,6 +6,13 @@
 
 namespace wick::cuda {
 
+// What weights of T make of an input.
+template <class T>
+__device__ float rounded_input(float x) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) return to_float(__float2bfloat16_rn(x));
+  return x;
+}
+
 // The columns of y that a segment fills, and what is added to them.
 struct LinearOutput {
   float* y;

@@ -101,6 +101,7 @@ constexpr size_t kSharedBytes = sizeof(Element) * kStages * kStride * (kTokens +
 // kTokens / kWarpsT x 128 / kWarpsN outputs to a warp, in squares of 16 x 8.
 template <int kTokens, int kWarpsT, class Weights>
 __global__ void __launch_bounds__(kThreads) tile_kernel(const __grid_constant__ TileArgs args, Weights weights) {
+  begin_kernel();
   constexpr int kWarpsN = kWarps / kWarpsT;
   constexpr int kTilesT = kTokens / kWarpsT / 16, kTilesN = kOutputs / kWarpsN / 8;
   extern __shared__ __align__(16) unsigned char shared[];

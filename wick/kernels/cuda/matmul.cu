@@ -19,15 +19,10 @@ struct Product {
   LinearOutput out;
 };
 
-template <class T>
-__device__ float rounded_input(float x) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) return to_float(__float2bfloat16_rn(x));
-  return x;
-}
-
 // kAlongK: neighbours in memory are neighbours in k, else in n; threads load them side by side.
 template <class T, bool kAlongK>
 __global__ void __launch_bounds__(kThreads) matmul_tiles(const __grid_constant__ Product args) {
+  begin_kernel();
   __shared__ float xs[kDepth][kTile + 1];
   __shared__ float ws[kDepth][kTile + 1];
   const int64_t first_n = int64_t{blockIdx.x} * kTile, first_t = int64_t{blockIdx.y} * kTile;

@@ -17,6 +17,7 @@ __device__ void load_weight(const std::byte* weight, DType type, int64_t i, floa
 
 template <class T, int V, class Shape>
 __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_constant__ RmsNormArgs args) {
+  begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.x.count) return;
   const T* source = row_of<T>(args.x, row);
@@ -49,6 +50,7 @@ __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_cons
 
 template <class T, int V, class Shape>
 __global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
+  begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.x.count) return;
   using Sum = typename Shape::Sum;

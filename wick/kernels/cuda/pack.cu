@@ -40,6 +40,7 @@ __device__ BlockScales stored_scales(const uint8_t* row, int64_t b) {
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) pack_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count, int64_t first,
                                                         const __grid_constant__ PackedBlocks out) {
+  begin_kernel();
   constexpr FormatTraits kFormat = format_traits(kType);
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= count) return;
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(kThreads) pack_blocks(const uint8_t* stored, i
 // A thread for every block of 32.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) expand_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count, float* out, int64_t ld) {
+  begin_kernel();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= count) return;
   const int64_t b = index % blocks_per_row, r = index / blocks_per_row;
@@ -89,6 +91,7 @@ __global__ void __launch_bounds__(kThreads) expand_blocks(const uint8_t* stored,
 // Plain rows of k elements to rows of ld, filled up with zeros.
 template <class From, class To>
 __global__ void __launch_bounds__(kThreads) pad_rows(const From* from, int64_t rows, int64_t k, To* to, int64_t ld) {
+  begin_kernel();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= rows * ld) return;
   const int64_t row = index / ld, i = index - row * ld;

@@ -124,6 +124,7 @@ __device__ void put(const PagedArgs& args, int row, int head, int share, int d, 
 
 template <class T, int kHeads, int kDims>
 __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
+  begin_kernel();
   extern __shared__ float shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], out [kWarps, kHeads, Dh], peaks and sums [kWarps, kHeads]
   const AttentionArgs& attention = args.attention;
   const KvLayout& layout = args.cache.layout;
@@ -185,6 +186,7 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
 }
 
 __global__ void __launch_bounds__(kThreads) merge_shares(const __grid_constant__ PagedArgs args) {
+  begin_kernel();
   const AttentionArgs& attention = args.attention;
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), dim = args.cache.layout.head_dim;
   const float* parts = args.partial + (int64_t{row} * attention.heads + head) * args.shares * (dim + 2);
@@ -207,8 +209,7 @@ void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
   const int64_t group = args.attention.heads / layout.kv_heads;
   args.chunks = static_cast<int32_t>(ceil_div<int64_t>(group, kHeads));
   const int64_t blocks = int64_t{batch.rows} * layout.kv_heads * args.chunks;
-  int64_t pages = 1;
-  for (int32_t b = 0; b < batch.sequences; ++b) pages = std::max(pages, batch.positions[batch.first_row[b + 1] - 1] / kPagePositions + 1);
+  int64_t pages = page_bucket(batch);
   if (args.attention.window > 0) pages = std::min(pages, ceil_div(args.attention.window, kPagePositions) + 1);
   const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);
   args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));

@@ -16,6 +16,7 @@ __device__ T* head_of(const RopeOperand& operand, int64_t a, int64_t b, int64_t 
 // threads below 2^32 are divided in 32 bits.
 template <class T, class C, int V, bool kInterleaved, class Index>
 __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ RopeArgs args) {
+  begin_kernel();
   const Index rotating = static_cast<Index>(args.half / V);
   const Index per_head = rotating + static_cast<Index>(args.head_dim - 2 * args.half);
   const Index item = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
@@ -32,8 +33,11 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
   }
   const int64_t i = static_cast<int64_t>(rest) * V;
   float cos[V], sin[V];
-  load<V>(head_of<C>(args.cos, a, b, c) + i, cos);
-  load<V>(head_of<C>(args.sin, a, b, c) + i, sin);
+  constexpr int kAngles = V < kVectorOf<C> ? V : kVectorOf<C>;
+  for (int j = 0; j < V; j += kAngles) {
+    load<kAngles>(head_of<C>(args.cos, a, b, c) + i + j, reinterpret_cast<float(&)[kAngles]>(cos[j]));
+    load<kAngles>(head_of<C>(args.sin, a, b, c) + i + j, reinterpret_cast<float(&)[kAngles]>(sin[j]));
+  }
   if constexpr (kInterleaved) {
     float pairs[2 * V];
     if constexpr (V > 1) {
@@ -82,11 +86,11 @@ void run_pairs(Context& ctx, const RopeArgs& args) {
 
 template <class T, class C, bool kInterleaved>
 void run(Context& ctx, const RopeArgs& args) {
-  // As many pairs as make 16 bytes of x, and of the table no more than 16.
-  constexpr int64_t kPairs = kInterleaved ? kVectorOf<T> / 2 : kVectorOf<C>;
-  constexpr int64_t kElements = kInterleaved ? 2 * kPairs : kPairs;
+  // As many pairs as make 16 bytes of x.
+  constexpr int64_t kElements = kVectorOf<T>, kPairs = kInterleaved ? kElements / 2 : kElements;
+  constexpr int64_t kAngles = kPairs < kVectorOf<C> ? kPairs : kVectorOf<C>;  // that are aligned: a table of f32 is read in two parts
   const bool vectors = args.half % kPairs == 0 && in_vectors_of(args.x, kElements, sizeof(T)) && in_vectors_of(args.y, kElements, sizeof(T)) &&
-                       in_vectors_of(args.cos, kPairs, sizeof(C)) && in_vectors_of(args.sin, kPairs, sizeof(C));
+                       in_vectors_of(args.cos, kAngles, sizeof(C)) && in_vectors_of(args.sin, kAngles, sizeof(C));
   vectors ? run_pairs<T, C, kPairs, kInterleaved>(ctx, args) : run_pairs<T, C, 1, kInterleaved>(ctx, args);
 }
 

@@ -9,6 +9,7 @@ constexpr unsigned kColumnThreads = 128;
 
 template <class T, int V, class Shape>
 __global__ void __launch_bounds__(Shape::kBlock) softmax_rows(const __grid_constant__ SoftmaxArgs args) {
+  begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.x.count) return;
   const RowReader<T, V, Shape> x(row_of<T>(args.x, row), args.x.size);
@@ -34,6 +35,7 @@ __global__ void __launch_bounds__(Shape::kBlock) softmax_rows(const __grid_const
 // Rows whose elements are not neighbours, but whose first elements often are: a thread for each.
 template <class T>
 __global__ void __launch_bounds__(kColumnThreads) softmax_columns(const __grid_constant__ SoftmaxArgs args) {
+  begin_kernel();
   const int64_t row = int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
   if (row >= args.x.count) return;
   const T* x = row_of<T>(args.x, row);
