@@ -197,7 +197,9 @@ void expect_paged_matches_twin(Context& ctx, DType type, const Dimensions& dims,
   const std::vector<std::vector<Part>> steps = {{{0, 0, 70}, {1, 0, 5}}, {{0, 70, 1}, {2, 0, 1}, {1, 5, 130}}, {{2, 1, 1}, {1, 135, 1}}};
   for (const std::vector<Part>& parts : steps) {
     const std::vector<float> expected = twin(parts, dims, slow, options);
-    EXPECT_LT(normalised_error(run_step(ctx, parts, dims, fast, options), expected), 1e-11);
+    // Off the CPU weights may be rounded to the type of the values.
+    const double bound = ctx.device().is_cpu() || type == DType::kF32 || type == DType::kQ8_0 ? 1e-11 : type == DType::kF16 ? 5e-7 : 2e-5;
+    EXPECT_LT(normalised_error(run_step(ctx, parts, dims, fast, options), expected), bound);
   }
 }
 

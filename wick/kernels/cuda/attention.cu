@@ -1,7 +1,7 @@
 // Attention over plain tensors. A block works on one row and head; its warps take keys in turn, four at a time, the lanes their dimensions.
 #include "wick/kernels/attention.h"
 
-#include "wick/kernels/cuda/online_softmax.cuh"
+#include "wick/kernels/cuda/attention_tiles.cuh"
 
 namespace wick::cuda {
 namespace {
@@ -92,11 +92,61 @@ void run(Context& ctx, const DenseAttentionArgs& args) {
   launch(ctx, "attention", attention_kernel<T, kDims>, grid, kThreads, shared, args, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks));
 }
 
+template <class T, int kHeadDim>
+struct DenseSource {
+  using Type = T;
+  static constexpr int kDim = kHeadDim;
+  static constexpr bool kKeysAcross = false;
+  DenseAttentionArgs args;
+
+  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+  __device__ int64_t kv_head() const { return head() / (args.heads / args.kv_heads); }
+  __device__ int64_t first_row() const { return int64_t{blockIdx.x} * kTileRows; }
+  __device__ RowTile tile() const {
+    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - first_row())), first_row() + args.keys - args.rows, args.keys, args.causal};
+  }
+  __device__ float2 q(int row, int d) const {
+    float x[2];
+    load<2>(at<T>(args.q, blockIdx.z, head(), first_row() + row) + d, x);
+    return {x[0], x[1]};
+  }
+  __device__ void put(int row, int d, float a, float b) const { store<2>({a, b}, at<T>(args.y, blockIdx.z, head(), first_row() + row) + d); }
+  __device__ void copy_rows(T* to, const HeadsView& view, int64_t first) const {
+    constexpr int kParts = kDim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kTileKeys * kParts; i += kTileThreads) {
+      const int64_t key = first + i / kParts;
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, at<T>(view, blockIdx.z, kv_head(), min(key, args.keys - 1)) + i % kParts * 8, key < args.keys);
+    }
+  }
+  __device__ void copy_keys(T* to, int64_t first) const { copy_rows(to, args.k, first); }
+  __device__ void copy_values(T* to, int64_t first, int64_t) const { copy_rows(to, args.v, first); }
+};
+
+bool rows_aligned(const HeadsView& view) {
+  bool all = aligned(view.data);
+  for (int i = 0; i < 3; ++i) all = all && view.strides[i] % 8 == 0;
+  return all;
+}
+
+template <class T>
+bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
+  constexpr int64_t kLeastRows = 16;
+  if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) || !rows_aligned(args.y)) return false;
+  const dim3 grid(blocks_for(args.rows, kTileRows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
+  return with_tile_dim(args.head_dim, [&](auto dim) {
+    launch_attention_tiles(ctx, "attention", grid, DenseSource<T, decltype(dim)::value>{args}, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks),
+                           args.window);
+  });
+}
+
 }  // namespace
 
 void attention(Context& ctx, const DenseAttentionArgs& args) {
   with_type(args.q.type, [&](auto element) {
     using T = decltype(element);
+    if constexpr (!std::is_same_v<T, float>) {
+      if (run_tiles<T>(ctx, args)) return;
+    }
     if (args.head_dim <= 64) return run<T, 2>(ctx, args);
     if (args.head_dim <= 128) return run<T, 4>(ctx, args);
     if (args.head_dim <= 256) return run<T, 8>(ctx, args);

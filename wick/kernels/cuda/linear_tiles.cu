@@ -2,6 +2,7 @@
 // Blocks of quantised weights are unpacked to bf16 on their way there, one block of 32 to a row and stage.
 #include "wick/kernels/cuda/linear_parts.cuh"
 #include "wick/kernels/cuda/packed_blocks.cuh"
+#include "wick/kernels/cuda/tensor_core.cuh"
 
 namespace wick::cuda {
 namespace {
@@ -19,28 +20,6 @@ struct TileArgs {
   int64_t rows, ld, outputs;
   LinearOutput out;
 };
-
-__device__ unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
-
-// 16 bytes to shared memory, zeros where there is nothing to read.
-__device__ void copy16(Element* to, const Element* from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(inside ? 16 : 0));
-}
-__device__ void end_stage() { asm volatile("cp.async.commit_group;"); }
-template <int kPending>
-__device__ void wait_stages() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending));
-}
-
-__device__ void load_matrices(unsigned (&to)[4], const Element* from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(from)));
-}
-
-__device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 // kRows rows of 32 elements from `first` and k = begin on.
 template <int kRows>
@@ -141,8 +120,8 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const __grid_constant__ 
         load_matrices(b, w + (own_n + 8 * j + lane % 8 + lane / 16 * 8) * kStride + k + lane / 8 % 2 * 8);
 #pragma unroll
         for (int i = 0; i < kTilesT; ++i) {
-          multiply(sums[i][j], a[i], b[0], b[1]);
-          multiply(sums[i][j + 1], a[i], b[2], b[3]);
+          multiply<Element>(sums[i][j], a[i], b[0], b[1]);
+          multiply<Element>(sums[i][j + 1], a[i], b[2], b[3]);
         }
       }
     }

@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_cons
   x.each([&](int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) sum += v[i] * v[i];
   });
-  const double mean = static_cast<double>(row_sum<Shape::kThreads>(sum)) / static_cast<double>(args.x.size);
-  const float scale = static_cast<float>(1 / sqrt(mean + args.eps));
+  const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum)) / static_cast<float>(args.x.size);
+  const float scale = 1 / sqrtf(mean + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
   x.each([&](int64_t at, const float(&v)[V]) {
     float out[V];
@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_co
       sum += centred * centred;
     }
   });
-  const double variance = static_cast<double>(row_sum<Shape::kThreads>(sum)) / static_cast<double>(args.x.size);
-  const float scale = static_cast<float>(1 / sqrt(variance + args.eps));
+  const float variance = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
+  const float scale = 1 / sqrtf(variance + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
   x.each([&](int64_t at, const float(&v)[V]) {
     float w[V], b[V] = {};
@@ -98,7 +98,7 @@ constexpr RowsKernel<const LayerNormArgs> kernel_of(const LayerNormArgs&) { retu
 
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
-  with_row_shape((args.x.size + V - 1) / V, [&](auto shape) {
+  with_row_shape(args.x.count, (args.x.size + V - 1) / V, [&](auto shape) {
     using Shape = decltype(shape);
     launch(ctx, op, kernel_of<T, V, Shape>(args), blocks_for(args.x.count, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
   });

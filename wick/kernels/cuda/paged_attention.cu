@@ -2,7 +2,7 @@
 // takes a page, its lanes the positions for the scores and the dimensions for the values. Shares are merged in order by a second kernel.
 #include "wick/base/checked.h"
 #include "wick/kernels/attention.h"
-#include "wick/kernels/cuda/online_softmax.cuh"
+#include "wick/kernels/cuda/attention_tiles.cuh"
 #include "wick/kernels/cuda/step.cuh"
 
 namespace wick::cuda {
@@ -11,6 +11,7 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kPage = static_cast<int>(kPagePositions);
+constexpr int kAhead = 8;  // loads on their way together
 constexpr int64_t kPagesPerShare = kWarps;  // at least: less is not worth merging
 
 struct PagedArgs {
@@ -68,12 +69,17 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
   const int lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim;
   const int slot = 2 * lane;
   float product[kHeads][2] = {};
-  for (int d = 0; d < dim; ++d) {
-    const float2 k = page.keys(d, slot);
+  for (int first = 0; first < dim; first += kAhead) {  // dim is a multiple of 8
+    float2 k[kAhead];
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      product[h][0] = fmaf(q[h * dim + d], k.x, product[h][0]);
-      product[h][1] = fmaf(q[h * dim + d], k.y, product[h][1]);
+    for (int i = 0; i < kAhead; ++i) k[i] = page.keys(first + i, slot);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {
+        product[h][0] = fmaf(q[h * dim + first + i], k[i].x, product[h][0]);
+        product[h][1] = fmaf(q[h * dim + first + i], k[i].y, product[h][1]);
+      }
     }
   }
 #pragma unroll
@@ -93,14 +99,19 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
     weights[h * kPage + slot + 1] = w1;
   }
   __syncwarp();
-  for (int j = begin; j < end; ++j) {
+  for (int first = begin; first < end; first += kAhead) {
 #pragma unroll
     for (int i = 0; i < kDims; ++i) {
       const int d = i * kWarp + lane;
       if (d >= dim) continue;
-      const float v = page.value(j, d);
+      float v[kAhead];
 #pragma unroll
-      for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + j], v, state.out[h][i]);
+      for (int j = 0; j < kAhead; ++j) v[j] = first + j < end ? page.value(first + j, d) : 0;
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {  // the weights beyond the end are zero
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + min(first + j, kPage - 1)], v[j], state.out[h][i]);
+      }
     }
   }
   __syncwarp();
@@ -233,10 +244,80 @@ void run(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
   return run<T, 1, 32>(ctx, args, batch);
 }
 
+// A page is a tile of keys, which lie across it.
+template <class T, int kHeadDim>
+struct PagedSource {
+  using Type = T;
+  static constexpr int kDim = kHeadDim;
+  static constexpr bool kKeysAcross = true;
+  AttentionArgs attention;
+  Step step;
+  KvLayerView cache;
+  int64_t first_row = 0;  // of the block's tile
+  const int32_t* pages = nullptr;
+
+  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+
+  // Tiles are counted through the sequences, each of which begins with one of its own.
+  __device__ RowTile tile() {
+    int64_t number = blockIdx.x;
+    int sequence = 0;
+    const auto rows_of = [&](int b) { return int64_t{step.first_row[b + 1] - step.first_row[b]}; };
+    for (int64_t tiles; number >= (tiles = (rows_of(sequence) + kTileRows - 1) / kTileRows); ++sequence) number -= tiles;
+    first_row = step.first_row[sequence] + number * kTileRows;
+    pages = step.pages_of(sequence);
+    const int64_t last = step.first_row[sequence + 1];
+    return {static_cast<int>(min(int64_t{kTileRows}, last - first_row)), step.positions[first_row], step.positions[last - 1] + 1, true};
+  }
+  __device__ float2 q(int row, int d) const {
+    return *reinterpret_cast<const float2*>(attention.q + (first_row + row) * attention.q_stride + int64_t{head()} * kDim + d);
+  }
+  __device__ void put(int row, int d, float a, float b) const {
+    *reinterpret_cast<float2*>(attention.out + (first_row + row) * attention.out_stride + int64_t{head()} * kDim + d) = {a, b};
+  }
+  __device__ const std::byte* part(int64_t first) const {
+    const KvLayout& layout = cache.layout;
+    return cache.pages + pages[first / kPage] * layout.page_bytes + head() / (attention.heads / layout.kv_heads) * layout.head_bytes;
+  }
+  __device__ void copy_keys(T* to, int64_t first) const {
+    const T* from = reinterpret_cast<const T*>(part(first));
+    for (int i = static_cast<int>(threadIdx.x); i < kDim * (kPage / 8); i += kTileThreads) copy16(to + i / 8 * padded(kPage) + i % 8 * 8, from + i * 8, true);
+  }
+  // Slots that nothing was written to hold anything, which times zero may be no number.
+  __device__ void copy_values(T* to, int64_t first, int64_t keys) const {
+    const T* from = reinterpret_cast<const T*>(part(first) + cache.layout.values);
+    constexpr int kParts = kDim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kPage * kParts; i += kTileThreads) {
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, from + i / kParts * cache.layout.value_stride + i % kParts * 8, first + i / kParts < keys);
+    }
+  }
+};
+
+// Whether the step is one that the tensor cores can do and are worth starting for.
+bool suits_tiles(const AttentionArgs& args, const StepBatch& batch) {
+  constexpr int64_t kRowsOfSequence = 16;
+  return batch.rows >= kRowsOfSequence * batch.sequences && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) && aligned(args.out);
+}
+
+template <class T>
+bool run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+  int64_t tiles = 0;
+  for (int32_t b = 0; b < batch.sequences; ++b) tiles += ceil_div<int64_t>(batch.first_row[b + 1] - batch.first_row[b], kTileRows);
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(args.attention.heads));
+  return with_tile_dim(args.cache.layout.head_dim, [&](auto dim) {
+    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache};
+    launch_attention_tiles(ctx, "paged_attention", grid, source, args.rule, args.attention.window);
+  });
+}
+
 }  // namespace
 
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
   const PagedArgs paged = {args, Step(batch), cache, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), 1, 1, nullptr};
+  if (suits_tiles(args, batch)) {
+    if (cache.layout.type == DType::kF16 && run_tiles<__half>(ctx, paged, batch)) return;
+    if (cache.layout.type == DType::kBF16 && run_tiles<__nv_bfloat16>(ctx, paged, batch)) return;
+  }
   switch (cache.layout.type) {
     case DType::kQ8_0: return run<Q8>(ctx, paged, batch);
     case DType::kF16: return run<__half>(ctx, paged, batch);

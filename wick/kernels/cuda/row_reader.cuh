@@ -59,12 +59,16 @@ __device__ int64_t own_row() {
   return int64_t{blockIdx.x} * Shape::kRowsPerBlock + static_cast<int>(threadIdx.x) / Shape::kThreads;
 }
 
-// Calls body(RowShape) with one that fits rows of `vectors` vectors.
+// Calls body(RowShape) with one that fits rows of `vectors` vectors. Few rows are shared by more threads: there is room for them, and each
+// has less to wait for.
 template <class Body>
-void with_row_shape(int64_t vectors, Body&& body) {
+void with_row_shape(int64_t rows, int64_t vectors, Body&& body) {
+  constexpr int64_t kFewRows = 512;
   if (vectors <= 64) return body(RowShape<32, 2>());
-  if (vectors <= 256) return body(RowShape<32, 8>());
-  if (vectors <= 1024) return body(RowShape<256, 4>());
+  if (vectors <= 256 && rows > kFewRows) return body(RowShape<32, 8>());
+  if (vectors <= 256) return body(RowShape<256, 1>());
+  if (vectors <= 1024 && rows > kFewRows) return body(RowShape<256, 4>());
+  if (vectors <= 1024) return body(RowShape<1024, 1>());
   if (vectors <= 4096) return body(RowShape<1024, 4>());
   body(RowShape<1024, 0>());
 }
