@@ -22,7 +22,9 @@ struct Ids {
   }
 };
 
-// A block for every id. Elements of neighbouring threads are neighbours.
+constexpr int kOwn = 4;  // elements of a thread
+
+// Some blocks for every id. Elements of neighbouring threads are neighbours.
 template <class From, class To>
 __global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__ Ids ids, const __grid_constant__ RowsView table, const __grid_constant__ RowsView y) {
   begin_kernel();
@@ -30,7 +32,11 @@ __global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__
   if (id < 0) return;
   const From* from = row_of<From>(table, id);
   To* to = row_of<To>(y, blockIdx.x);
-  for (int64_t i = threadIdx.x; i < y.size; i += kThreads) to[i] = from_float<To>(to_float(from[i]));
+  const int64_t first = int64_t{blockIdx.y} * kOwn * kThreads + threadIdx.x;
+#pragma unroll
+  for (int j = 0; j < kOwn; ++j) {
+    if (const int64_t i = first + j * kThreads; i < y.size) to[i] = from_float<To>(to_float(from[i]));
+  }
 }
 
 // A thread takes eight elements of a block.
@@ -55,7 +61,8 @@ __global__ void __launch_bounds__(kThreads) gather_blocks(const __grid_constant_
 
 template <class From>
 void run_plain(Context& ctx, const Ids& ids, const RowsView& table, const RowsView& y) {
-  with_type(y.type, [&](auto element) { launch(ctx, "embedding", gather_plain<From, decltype(element)>, static_cast<unsigned>(y.count), kThreads, 0, ids, table, y); });
+  const dim3 grid(static_cast<unsigned>(y.count), blocks_for(y.size, kOwn * kThreads));
+  with_type(y.type, [&](auto element) { launch(ctx, "embedding", gather_plain<From, decltype(element)>, grid, kThreads, 0, ids, table, y); });
 }
 
 // The one segment that a table has.

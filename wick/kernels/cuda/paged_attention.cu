@@ -1,5 +1,6 @@
-// Attention over the pages of a cache. A block works on some query heads of one row that share a kv head, over a share of its pages: a warp
-// takes a page, its lanes the positions for the scores and the dimensions for the values. Shares are merged in order by a second kernel.
+// Attention over the pages of a cache. For steps of few rows a block works on some query heads of one row that share a kv head, over a share of
+// its pages. Its warps work on a page together, to have it soon: each multiplies some dimensions of all keys, then all dimensions of some
+// values. Shares are merged in order by a second kernel. Steps of many rows run on the tensor cores.
 #include "wick/base/checked.h"
 #include "wick/kernels/attention.h"
 #include "wick/kernels/cuda/attention_tiles.cuh"
@@ -12,7 +13,8 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kPage = static_cast<int>(kPagePositions);
 constexpr int kAhead = 8;  // loads on their way together
-constexpr int64_t kPagesPerShare = kWarps;  // at least: less is not worth merging
+constexpr int kOwnValues = kPage / kWarps;  // positions of a page whose values are a warp's
+constexpr int64_t kPagesPerShare = 4;  // at least: less is not worth merging
 
 struct PagedArgs {
   AttentionArgs attention;
@@ -55,62 +57,80 @@ struct PageReader {
   }
 };
 
-// A warp's running state for its query heads; lane l holds dimensions l, l + 32, …
+// The running state for a block's query heads: the softmax's is the same in every warp, of the sums a warp holds its values' part. Lane l has
+// dimensions l, l + 32, …
 template <int kHeads, int kDims>
 struct State {
   float peak[kHeads], sum[kHeads];
   float out[kHeads][kDims];
 };
 
-// Adds the positions [begin, end) of one page, counted from its first.
-template <class T, int kHeads, int kDims>
-__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* weights, int first_head, int heads, int begin, int end,
-                         int64_t distance, State<kHeads, kDims>& state) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim;
-  const int slot = 2 * lane;
-  float product[kHeads][2] = {};
-  for (int first = 0; first < dim; first += kAhead) {  // dim is a multiple of 8
+// Products of all keys of a page with a warp's share of the dimensions.
+template <class T, int kHeads>
+__device__ void multiply_keys(const PageReader<T>& page, const float* q, float* products) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, slot = static_cast<int>(threadIdx.x) % kWarp * 2, dim = page.layout.head_dim;
+  const int begin = warp * (dim / kWarps), end = begin + dim / kWarps;
+  float sums[kHeads][2] = {};
+  for (int first = begin; first < end; first += kAhead) {
     float2 k[kAhead];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) k[i] = page.keys(first + i, slot);
+    for (int i = 0; i < kAhead; ++i) k[i] = page.keys(min(first + i, end - 1), slot);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
+      if (first + i >= end) break;
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) {
-        product[h][0] = fmaf(q[h * dim + first + i], k[i].x, product[h][0]);
-        product[h][1] = fmaf(q[h * dim + first + i], k[i].y, product[h][1]);
+        sums[h][0] = fmaf(q[h * dim + first + i], k[i].x, sums[h][0]);
+        sums[h][1] = fmaf(q[h * dim + first + i], k[i].y, sums[h][1]);
       }
     }
   }
 #pragma unroll
+  for (int h = 0; h < kHeads; ++h) *reinterpret_cast<float2*>(products + (warp * kHeads + h) * kPage + slot) = {sums[h][0], sums[h][1]};
+}
+
+// Adds the positions [begin, end) of one page, counted from its first. products: [kWarps, kHeads, 64]; weights: [kHeads, 64] of this warp.
+template <class T, int kHeads, int kDims>
+__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* products, float* weights, int first_head, int heads, int begin,
+                         int end, int64_t distance, State<kHeads, kDims>& state) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim, slot = 2 * lane;
+  multiply_keys<T, kHeads>(page, q, products);
+  __syncthreads();
+#pragma unroll
   for (int h = 0; h < kHeads; ++h) {
     const int head = first_head + min(h, heads - 1);
-    float score[2];
+    float score[2] = {};
+    for (int w = 0; w < kWarps; ++w) {
+      const float2 part = *reinterpret_cast<const float2*>(products + (w * kHeads + h) * kPage + slot);
+      score[0] += part.x;
+      score[1] += part.y;
+    }
     for (int i = 0; i < 2; ++i) {  // slots outside hold anything, NaN perhaps
-      score[i] = slot + i >= begin && slot + i < end ? args.rule.score(product[h][i], head, distance + slot + i) : -INFINITY;
+      score[i] = slot + i >= begin && slot + i < end ? args.rule.score(score[i], head, distance + slot + i) : -INFINITY;
     }
     const float peak = fmaxf(state.peak[h], warp_max(fmaxf(score[0], score[1])));
     const float factor = rescale(state.peak[h], peak), shift = finite_peak(peak);
-    const float w0 = exp2f(score[0] - shift), w1 = exp2f(score[1] - shift);
-    state.sum[h] = state.sum[h] * factor + warp_sum(w0 + w1);
+    const float2 weight = {exp2f(score[0] - shift), exp2f(score[1] - shift)};
+    state.sum[h] = state.sum[h] * factor + warp_sum(weight.x + weight.y);
     state.peak[h] = peak;
     for (int i = 0; i < kDims; ++i) state.out[h][i] *= factor;
-    weights[h * kPage + slot] = w0;
-    weights[h * kPage + slot + 1] = w1;
+    *reinterpret_cast<float2*>(weights + h * kPage + slot) = weight;
   }
   __syncwarp();
-  for (int first = begin; first < end; first += kAhead) {
+  const int last = min(end, (warp + 1) * kOwnValues);
+  for (int first = max(begin, warp * kOwnValues); first < last; first += kAhead) {
 #pragma unroll
     for (int i = 0; i < kDims; ++i) {
       const int d = i * kWarp + lane;
       if (d >= dim) continue;
       float v[kAhead];
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) v[j] = first + j < end ? page.value(first + j, d) : 0;
+      for (int j = 0; j < kAhead; ++j) v[j] = page.value(min(first + j, last - 1), d);
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) {  // the weights beyond the end are zero
+      for (int j = 0; j < kAhead; ++j) {
+        if (first + j >= last) break;
 #pragma unroll
-        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + min(first + j, kPage - 1)], v[j], state.out[h][i]);
+        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + first + j], v[j], state.out[h][i]);
       }
     }
   }
@@ -136,7 +156,7 @@ __device__ void put(const PagedArgs& args, int row, int head, int share, int d, 
 template <class T, int kHeads, int kDims>
 __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
   begin_kernel();
-  extern __shared__ float shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], out [kWarps, kHeads, Dh], peaks and sums [kWarps, kHeads]
+  extern __shared__ float shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], products twice [kWarps, kHeads, 64], later out [kWarps, kHeads, Dh]
   const AttentionArgs& attention = args.attention;
   const KvLayout& layout = args.cache.layout;
   const int dim = layout.head_dim, group = attention.heads / layout.kv_heads;
@@ -146,12 +166,9 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   float* q = shared;
   float* weights = q + kHeads * dim + warp * kHeads * kPage;
-  float* outs = q + kHeads * dim + kWarps * kHeads * kPage;
-  float* peaks = outs + kWarps * kHeads * dim;
-  float* sums = peaks + kWarps * kHeads;
+  float* products = q + kHeads * dim + kWarps * kHeads * kPage;
   for (int i = static_cast<int>(threadIdx.x); i < kHeads * dim; i += kThreads) {
-    const int h = i / dim;
-    q[i] = h < heads ? attention.q[row * attention.q_stride + int64_t{first_head} * dim + i] : 0;
+    q[i] = i / dim < heads ? attention.q[row * attention.q_stride + int64_t{first_head} * dim + i] : 0;
   }
   __syncthreads();
 
@@ -167,32 +184,30 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
     state.sum[h] = 0;
     for (int i = 0; i < kDims; ++i) state.out[h][i] = 0;
   }
-  for (int64_t p = first_page + share * per_share + warp; p < last; p += kWarps) {
+  for (int64_t p = first_page + share * per_share; p < last; ++p) {
     const PageReader<T> page = {args.cache.pages + table[p] * layout.page_bytes + kv_head * layout.head_bytes, layout};
     const int64_t start = p * kPage;
-    add_page<T>(args, page, q, weights, first_head, heads, static_cast<int>(max(int64_t{0}, begin - start)), static_cast<int>(min(int64_t{kPage}, end - start)),
+    // In turn, so that one barrier a page is enough: whoever writes products again has seen all read those before.
+    float* const own = products + p % 2 * kWarps * kHeads * kPage;
+    add_page<T>(args, page, q, own, weights, first_head, heads, static_cast<int>(max(int64_t{0}, begin - start)), static_cast<int>(min(int64_t{kPage}, end - start)),
                 start - (end - 1), state);
   }
+  __syncthreads();
+  float* outs = products;
   for (int h = 0; h < kHeads; ++h) {
     for (int i = 0; i < kDims; ++i) {
       if (i * kWarp + lane < dim) outs[(warp * kHeads + h) * dim + i * kWarp + lane] = state.out[h][i];
     }
-    if (lane == 0) {
-      peaks[warp * kHeads + h] = state.peak[h];
-      sums[warp * kHeads + h] = state.sum[h];
-    }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < heads * dim; i += kThreads) {
-    const int h = i / dim, d = i - h * dim;
-    float peak = -INFINITY, sum = 0, out = 0;
-    for (int w = 0; w < kWarps; ++w) peak = fmaxf(peak, peaks[w * kHeads + h]);
-    for (int w = 0; w < kWarps; ++w) {
-      const float factor = rescale(peaks[w * kHeads + h], peak);
-      sum += sums[w * kHeads + h] * factor;
-      out += outs[(w * kHeads + h) * dim + d] * factor;
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    if (h >= heads) break;
+    for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
+      float out = 0;
+      for (int w = 0; w < kWarps; ++w) out += outs[(w * kHeads + h) * dim + d];
+      put(args, row, first_head + h, share, d, out, state.peak[h], state.sum[h]);
     }
-    put(args, row, first_head + h, share, d, out, peak, sum);
   }
 }
 
@@ -226,7 +241,8 @@ void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
   args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));
   const ScratchScope scope(ctx);
   if (args.shares > 1) args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
-  const size_t shared = sizeof(float) * (static_cast<size_t>(kHeads) * static_cast<size_t>(layout.head_dim) * (kWarps + 1) + kWarps * kHeads * (kPage + 2));
+  const size_t dim = static_cast<size_t>(layout.head_dim);
+  const size_t shared = sizeof(float) * kHeads * (dim + kWarps * (kPage + std::max<size_t>(2 * kPage, dim)));
   const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares), static_cast<unsigned>(layout.kv_heads * args.chunks));
   launch(ctx, "paged_attention", paged_attention_kernel<T, kHeads, kDims>, grid, kThreads, shared, args);
   const dim3 rows_and_heads(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.attention.heads));
