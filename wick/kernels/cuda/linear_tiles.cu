@@ -1,5 +1,6 @@
 // Many rows times a packed weight on the tensor cores: tiles of kTokens x 128 outputs, 32 of k at a time, three stages of shared memory.
 // Blocks of quantised weights are unpacked to bf16 on their way there, one block of 32 to a row and stage.
+#include "wick/kernels/cuda/blas.h"
 #include "wick/kernels/cuda/linear_parts.cuh"
 #include "wick/kernels/cuda/packed_blocks.cuh"
 #include "wick/kernels/cuda/tensor_core.cuh"
@@ -153,9 +154,44 @@ void run(Context& ctx, const TileArgs& args, const Weights& weights) {
   args.rows <= 64 ? launch_tiles<32, 1>(ctx, args, weights) : launch_tiles<128, 2>(ctx, args, weights);
 }
 
+// Blocks as rows of bf16; a thread to eight elements.
+template <DType kType>
+__global__ void __launch_bounds__(kThreads) unpack_blocks(const __grid_constant__ PackedBlocks blocks, int64_t count, Element* out) {
+  begin_kernel();
+  const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (item >= 4 * count) return;
+  const BlockIntegers q = packed_integers<kType>(blocks, item / 4);
+  const BlockScales scales = packed_scales<kType>(blocks, item / 4);
+  const int first = static_cast<int>(item % 4) * 8;
+  Pack<Element, 8> values;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) values.at[i] = from_float<Element>(value_of<kType>(element(q, first + i, kType == DType::kQ8_0), scales, first / 16));
+  *reinterpret_cast<Pack<Element, 8>*>(out + 8 * item) = values;
+}
+
+// By cuBLASLt, block formats unpacked before: for so many rows that this is the smaller part.
+bool run_blas(Context& ctx, const Element* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
+  constexpr int64_t kLeastRows = 64, kLeastRowsToUnpack = 128;
+  if (rows < (is_quantised(segment.type) ? kLeastRowsToUnpack : kLeastRows)) return false;
+  const ScratchScope scope(ctx);
+  BlasProduct product = {x, rows, padded_inputs(segment.k), segment.storage->data(), segment.rows, padded_inputs(segment.k), segment.k, out.y, out.ld, out.bias, out.accumulate};
+  if (is_quantised(segment.type)) {
+    const int64_t blocks = segment.rows * (segment.k / kBlock);
+    Element* unpacked = ctx.scratch<Element>(segment.rows * segment.k).data();
+    with_quantised(segment.type, [&](auto type) {
+      launch(ctx, "linear", unpack_blocks<decltype(type)::kDType>, blocks_for(4 * blocks, kThreads), kThreads, 0,
+             packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data()), blocks, unpacked);
+    });
+    product.weight = unpacked;
+    product.ldw = segment.k;
+  }
+  return blas_product(ctx, product);
+}
+
 }  // namespace
 
 void linear_tiles(Context& ctx, const Element* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
+  if (run_blas(ctx, x, rows, segment, out)) return;
   const TileArgs args = {x, rows, padded_inputs(segment.k), segment.rows, out};
   if (segment.type == DType::kBF16) return run(ctx, args, PlainWeights{reinterpret_cast<const Element*>(segment.storage->data()), args.ld, segment.rows});
   const PackedBlocks blocks = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
