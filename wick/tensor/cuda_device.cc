@@ -116,6 +116,8 @@ void copy(int index, void* to, const void* from, uint64_t bytes) {
   check(cudaSetDevice(index), "copy");
   check(cudaDeviceSynchronize(), "copy");
   check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copy");
+  // From ordinary memory it may return before the device has it all, and other streams do not wait for that.
+  check(cudaStreamSynchronize(nullptr), "copy");
 }
 
 DeviceMemory memory(int index) {

@@ -11,6 +11,7 @@ constexpr int64_t kScaleBlock = 32;
 // The query heads that share a key head, and behind them that one, which lies elsewhere.
 __device__ void rotate_group(float* q, float* k, const RopeAppendArgs& args, int group, int dim, int position) {
   const int half = args.half;
+#pragma unroll 1
   for (int item = static_cast<int>(threadIdx.x); item < (group + 1) * half; item += kThreads) {
     const int head = item / half, i = item - head * half;
     float* pair = head < group ? q + head * dim : k;
@@ -25,6 +26,7 @@ __device__ void rotate_group(float* q, float* k, const RopeAppendArgs& args, int
 
 template <class T>
 __device__ void append_head(const float* k, const float* v, const KvLayout& layout, std::byte* part, int slot) {
+#pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < layout.head_dim; d += kThreads) {
     reinterpret_cast<T*>(part)[d * kPagePositions + slot] = from_float<T>(k[d]);
     reinterpret_cast<T*>(part + layout.values)[slot * layout.value_stride + d] = from_float<T>(v[d]);
@@ -35,6 +37,7 @@ __device__ void append_head(const float* k, const float* v, const KvLayout& layo
 __device__ uint16_t scale_of(const float* x, int64_t count) {
   float peak = 0;
   bool finite = true;
+#pragma unroll 1
   for (int64_t i = 0; i < count; ++i) {
     finite = finite && isfinite(x[i]);
     peak = fmaxf(peak, fabsf(x[i]));
@@ -51,11 +54,13 @@ __device__ int8_t quantise(float x, uint16_t scale) {
 // A thread for every block of 32.
 __device__ void append_head_q8(const float* k, const float* v, const KvLayout& layout, std::byte* part, int slot) {
   const int64_t blocks = layout.scale_blocks;
+#pragma unroll 1
   for (int64_t block = threadIdx.x; block < blocks; block += kThreads) {
     const int64_t begin = block * kScaleBlock, count = min(kScaleBlock, layout.head_dim - begin);
     const uint16_t key_scale = scale_of(k + begin, count), value_scale = scale_of(v + begin, count);
     reinterpret_cast<uint16_t*>(part + layout.key_scales)[block * kPagePositions + slot] = key_scale;
     reinterpret_cast<uint16_t*>(part + layout.value_scales)[slot * blocks + block] = value_scale;
+#pragma unroll 1
     for (int64_t i = begin; i < begin + count; ++i) {
       reinterpret_cast<int8_t*>(part)[i * kPagePositions + slot] = quantise(k[i], key_scale);
       reinterpret_cast<int8_t*>(part + layout.values)[slot * layout.value_stride + i] = quantise(v[i], value_scale);

@@ -14,9 +14,13 @@ struct ScoreRule {
   const float* alibi;
   const float* sinks;
 
-  // In base 2; `distance` is the key's position less the row's.
+  // In base 2; `distance` is the key's position less the row's. What few models need stands apart: a kernel of a decode step waits for every
+  // cache line of its code.
   __device__ float score(float product, int head, int64_t distance) const {
-    float s = product * scale;
+    const float s = product * scale;
+    return softcap > 0 || alibi ? changed(s, head, distance) : s;
+  }
+  __device__ __noinline__ float changed(float s, int head, int64_t distance) const {
     if (softcap > 0) s = softcap * tanhf(s / softcap) * kLog2E;
     if (alibi) s += alibi[head] * kLog2E * static_cast<float>(distance);
     return s;

@@ -71,17 +71,18 @@ __device__ void multiply_keys(const PageReader<T>& page, const float* q, float* 
   const int warp = static_cast<int>(threadIdx.x) / kWarp, slot = static_cast<int>(threadIdx.x) % kWarp * 2, dim = page.layout.head_dim;
   const int begin = warp * (dim / kWarps), end = begin + dim / kWarps;
   float sums[kHeads][2] = {};
+#pragma unroll 1
   for (int first = begin; first < end; first += kAhead) {
     float2 k[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) k[i] = page.keys(min(first + i, end - 1), slot);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      if (first + i >= end) break;
 #pragma unroll
-      for (int h = 0; h < kHeads; ++h) {
-        sums[h][0] = fmaf(q[h * dim + first + i], k[i].x, sums[h][0]);
-        sums[h][1] = fmaf(q[h * dim + first + i], k[i].y, sums[h][1]);
+      for (int h = 0; h < kHeads; ++h) {  // dimensions beyond the warp's own are its last one, times zero
+        const float factor = first + i < end ? q[h * dim + first + i] : 0;
+        sums[h][0] = fmaf(factor, k[i].x, sums[h][0]);
+        sums[h][1] = fmaf(factor, k[i].y, sums[h][1]);
       }
     }
   }
@@ -118,6 +119,7 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
   }
   __syncwarp();
   const int last = min(end, (warp + 1) * kOwnValues);
+#pragma unroll 1
   for (int first = max(begin, warp * kOwnValues); first < last; first += kAhead) {
 #pragma unroll
     for (int i = 0; i < kDims; ++i) {
@@ -127,10 +129,9 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) v[j] = page.value(min(first + j, last - 1), d);
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        if (first + j >= last) break;
+      for (int j = 0; j < kAhead; ++j) {  // values beyond the warp's own are its last one, times zero
 #pragma unroll
-        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(weights[h * kPage + first + j], v[j], state.out[h][i]);
+        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(first + j < last ? weights[h * kPage + first + j] : 0, v[j], state.out[h][i]);
       }
     }
   }
@@ -172,25 +173,25 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
   }
   __syncthreads();
 
-  const int64_t end = int64_t{args.step.positions[row]} + 1;
-  const int64_t begin = attention.window > 0 ? max(int64_t{0}, end - attention.window) : 0;
+  const int end = args.step.positions[row] + 1;
+  const int begin = attention.window > 0 ? static_cast<int>(max(int64_t{0}, end - attention.window)) : 0;
   const int32_t* table = args.step.pages_of(args.step.sequence_of(row));
-  const int64_t first_page = begin / kPage, pages = (end + kPage - 1) / kPage - first_page;
-  const int64_t per_share = (pages + args.shares - 1) / args.shares;
-  const int64_t last = first_page + min(pages, (share + 1) * per_share);
+  const int first_page = begin / kPage, pages = (end + kPage - 1) / kPage - first_page;
+  const int per_share = (pages + args.shares - 1) / args.shares;
+  const int last = first_page + min(pages, (share + 1) * per_share);
   State<kHeads, kDims> state;
   for (int h = 0; h < kHeads; ++h) {
     state.peak[h] = -INFINITY;
     state.sum[h] = 0;
     for (int i = 0; i < kDims; ++i) state.out[h][i] = 0;
   }
-  for (int64_t p = first_page + share * per_share; p < last; ++p) {
+#pragma unroll 1
+  for (int p = first_page + share * per_share; p < last; ++p) {
     const PageReader<T> page = {args.cache.pages + table[p] * layout.page_bytes + kv_head * layout.head_bytes, layout};
-    const int64_t start = p * kPage;
+    const int start = p * kPage;
     // In turn, so that one barrier a page is enough: whoever writes products again has seen all read those before.
     float* const own = products + p % 2 * kWarps * kHeads * kPage;
-    add_page<T>(args, page, q, own, weights, first_head, heads, static_cast<int>(max(int64_t{0}, begin - start)), static_cast<int>(min(int64_t{kPage}, end - start)),
-                start - (end - 1), state);
+    add_page<T>(args, page, q, own, weights, first_head, heads, max(0, begin - start), min(kPage, end - start), start - (end - 1), state);
   }
   __syncthreads();
   float* outs = products;
@@ -199,15 +200,21 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
       if (i * kWarp + lane < dim) outs[(warp * kHeads + h) * dim + i * kWarp + lane] = state.out[h][i];
     }
   }
-  __syncthreads();
-#pragma unroll
-  for (int h = 0; h < kHeads; ++h) {
-    if (h >= heads) break;
-    for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
-      float out = 0;
-      for (int w = 0; w < kWarps; ++w) out += outs[(w * kHeads + h) * dim + d];
-      put(args, row, first_head + h, share, d, out, state.peak[h], state.sum[h]);
+  float* const peaks = weights - warp * kHeads * kPage;  // the weights are not needed any more
+  float* const sums = peaks + kHeads;
+  if (threadIdx.x == 0) {
+    for (int h = 0; h < kHeads; ++h) {
+      peaks[h] = state.peak[h];
+      sums[h] = state.sum[h];
     }
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < heads * dim; i += kThreads) {
+    const int h = i / dim, d = i - h * dim;
+    float out = 0;
+    for (int w = 0; w < kWarps; ++w) out += outs[(w * kHeads + h) * dim + d];
+    put(args, row, first_head + h, share, d, out, peaks[h], sums[h]);
   }
 }
 
