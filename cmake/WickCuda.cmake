@@ -22,7 +22,10 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # older CMake does not know that n
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
 set(CMAKE_CUDA_STANDARD 20)
+set(suffixes ${CMAKE_FIND_LIBRARY_SUFFIXES})
+set(CMAKE_FIND_LIBRARY_SUFFIXES .so .a)  # the package wants to see the shared runtime, too, when only static libraries are linked
 find_package(CUDAToolkit REQUIRED)
+set(CMAKE_FIND_LIBRARY_SUFFIXES ${suffixes})
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 target_compile_definitions(wick_options INTERFACE WICK_CUDA)
 # As for C++: a product and a sum are fused only where the code says so.

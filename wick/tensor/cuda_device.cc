@@ -93,7 +93,8 @@ void release(int index, void* data, uint64_t bytes) {
 
 void* allocate_staging(int index, uint64_t bytes) {
   void* data = nullptr;
-  if (cudaSetDevice(index) == cudaSuccess && cudaHostAlloc(&data, std::max<uint64_t>(bytes, 1), cudaHostAllocPortable) == cudaSuccess) return data;
+  if (cudaSetDevice(index) == cudaSuccess && cudaHostAlloc(&data, std::max<uint64_t>(bytes, 1), cudaHostAllocPortable) == cudaSuccess)
+    return data;
   cudaGetLastError();
   return nullptr;
 }
@@ -130,7 +131,8 @@ DeviceMemory memory(int index) {
 }  // namespace
 
 const DeviceBackend& backend() {
-  static constexpr DeviceBackend kCuda = {"cuda", allocate, release, false, refusal, open_stream, copy, allocate_staging, release_staging, memory};
+  static constexpr DeviceBackend kCuda = {"cuda",      allocate, release,          false,           refusal,
+                                          open_stream, copy,     allocate_staging, release_staging, memory};
   return kCuda;
 }
 
@@ -139,7 +141,10 @@ void check(cudaError_t status, const char* what) {
   cudaGetLastError();
   const bool memory = status == cudaErrorMemoryAllocation;
   const bool build = status == cudaErrorNoKernelImageForDevice || status == cudaErrorInsufficientDriver;
-  fail(memory ? ErrorCode::kOutOfMemory : build ? ErrorCode::kUnsupported : ErrorCode::kInternal, "cuda: ", what, ": ", cudaGetErrorString(status));
+  fail(memory  ? ErrorCode::kOutOfMemory
+       : build ? ErrorCode::kUnsupported
+               : ErrorCode::kInternal,
+       "cuda: ", what, ": ", cudaGetErrorString(status));
 }
 
 CudaStream::CudaStream(int index) : index_(index) {

@@ -1,4 +1,5 @@
-// CUDA devices: pooled memory, streams, and how their failures become Errors. For wick/kernels/cuda; others see Device and DeviceStream only.
+// CUDA devices: pooled memory, streams, and how their failures become Errors. For wick/kernels/cuda; others see Device and DeviceStream
+// only.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -41,7 +42,6 @@ class CudaStream final : public DeviceStream {
   void destroy();
   void capture(FunctionRef<void()> work, cudaGraphExec_t& graph);
   void drop_graphs();
-
 
   int index_;
   int multiprocessors_ = 0;

@@ -1,5 +1,4 @@
 #include "wick/kernels/argmax.h"
-
 #include "wick/kernels/cuda/device.cuh"
 
 namespace wick::cuda {

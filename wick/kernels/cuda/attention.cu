@@ -1,6 +1,5 @@
 // Attention over plain tensors. A block works on one row and head; its warps take keys in turn, four at a time, the lanes their dimensions.
 #include "wick/kernels/attention.h"
-
 #include "wick/kernels/cuda/attention_tiles.cuh"
 
 namespace wick::cuda {
@@ -17,13 +16,15 @@ __device__ T* at(const HeadsView& view, int64_t b, int64_t head, int64_t positio
 
 // kDims: dimensions of a lane, l, l + 32, …
 template <class T, int kDims>
-__global__ void __launch_bounds__(kThreads) attention_kernel(const __grid_constant__ DenseAttentionArgs args, const __grid_constant__ ScoreRule rule) {
+__global__ void __launch_bounds__(kThreads)
+    attention_kernel(const __grid_constant__ DenseAttentionArgs args, const __grid_constant__ ScoreRule rule) {
   begin_kernel();
   extern __shared__ float shared[];  // out [kWarps, Dh], peaks and sums [kWarps]
   const int64_t t = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);
   const int64_t b = blockIdx.z, kv_head = head / (args.heads / args.kv_heads);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, dim = static_cast<int>(args.head_dim);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp,
+            dim = static_cast<int>(args.head_dim);
   const int64_t end = args.causal ? max(int64_t{0}, t + args.keys - args.rows + 1) : args.keys;
   const int64_t begin = args.window > 0 ? max(int64_t{0}, end - args.window) : 0;
   float q[kDims], out[kDims] = {};
@@ -89,7 +90,8 @@ template <class T, int kDims>
 void run(Context& ctx, const DenseAttentionArgs& args) {
   const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
   const size_t shared = sizeof(float) * kWarps * (static_cast<size_t>(args.head_dim) + 2);
-  launch(ctx, "attention", attention_kernel<T, kDims>, grid, kThreads, shared, args, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks));
+  launch(ctx, "attention", attention_kernel<T, kDims>, grid, kThreads, shared, args,
+         make_score_rule(args.scale, args.softcap, args.alibi, args.sinks));
 }
 
 template <class T, int kHeadDim>
@@ -103,19 +105,23 @@ struct DenseSource {
   __device__ int64_t kv_head() const { return head() / (args.heads / args.kv_heads); }
   __device__ int64_t first_row() const { return int64_t{blockIdx.x} * kTileRows; }
   __device__ RowTile tile() const {
-    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - first_row())), first_row() + args.keys - args.rows, args.keys, args.causal};
+    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - first_row())), first_row() + args.keys - args.rows, args.keys,
+            args.causal};
   }
   __device__ float2 q(int row, int d) const {
     float x[2];
     load<2>(at<T>(args.q, blockIdx.z, head(), first_row() + row) + d, x);
     return {x[0], x[1]};
   }
-  __device__ void put(int row, int d, float a, float b) const { store<2>({a, b}, at<T>(args.y, blockIdx.z, head(), first_row() + row) + d); }
+  __device__ void put(int row, int d, float a, float b) const {
+    store<2>({a, b}, at<T>(args.y, blockIdx.z, head(), first_row() + row) + d);
+  }
   __device__ void copy_rows(T* to, const HeadsView& view, int64_t first) const {
     constexpr int kParts = kDim / 8;
     for (int i = static_cast<int>(threadIdx.x); i < kTileKeys * kParts; i += kTileThreads) {
       const int64_t key = first + i / kParts;
-      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, at<T>(view, blockIdx.z, kv_head(), min(key, args.keys - 1)) + i % kParts * 8, key < args.keys);
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, at<T>(view, blockIdx.z, kv_head(), min(key, args.keys - 1)) + i % kParts * 8,
+             key < args.keys);
     }
   }
   __device__ void copy_keys(T* to, int64_t first) const { copy_rows(to, args.k, first); }
@@ -131,11 +137,13 @@ bool rows_aligned(const HeadsView& view) {
 template <class T>
 bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
   constexpr int64_t kLeastRows = 16;
-  if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) || !rows_aligned(args.y)) return false;
+  if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) ||
+      !rows_aligned(args.y))
+    return false;
   const dim3 grid(blocks_for(args.rows, kTileRows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
   return with_tile_dim(args.head_dim, [&](auto dim) {
-    launch_attention_tiles(ctx, "attention", grid, DenseSource<T, decltype(dim)::value>{args}, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks),
-                           args.window);
+    launch_attention_tiles(ctx, "attention", grid, DenseSource<T, decltype(dim)::value>{args},
+                           make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), args.window);
   });
 }
 

@@ -1,7 +1,7 @@
 // Attention of many rows on the tensor cores: 64 rows of one head to a block, 16 to a warp, 64 keys at a time, two stages of shared memory.
 //
-// q is split into two halves, q = high + low, each of the type of k: products with both lose nothing that matters. Weights are rounded to the
-// type of v. A value that is not a number reaches every row of its block's tile that stands before it, too: its weight there is zero.
+// q is split into two halves, q = high + low, each of the type of k: products with both lose nothing that matters. Weights are rounded to
+// the type of v. A value that is not a number reaches every row of its block's tile that stands before it, too: its weight there is zero.
 #pragma once
 
 #include "wick/kernels/cuda/online_softmax.cuh"
@@ -15,7 +15,7 @@ inline constexpr int kTileThreads = 128;
 
 // The rows of a block: where they stand, and the keys there are.
 struct RowTile {
-  int rows;        // of the 64
+  int rows;          // of the 64
   int64_t position;  // of the first; they are consecutive
   int64_t keys;      // that exist: those beyond are not read
   bool causal;       // row r sees keys up to position + r
@@ -29,17 +29,21 @@ __device__ unsigned pair_of(float a, float b) {
 
 // What is left of a pair once it is rounded.
 template <class T>
-__device__ unsigned rest_of(float a, float b) { return pair_of<T>(a - to_float(from_float<T>(a)), b - to_float(from_float<T>(b))); }
+__device__ unsigned rest_of(float a, float b) {
+  return pair_of<T>(a - to_float(from_float<T>(a)), b - to_float(from_float<T>(b)));
+}
 
 // Elements from row to row of 64 keys or values in shared memory: rows of 16 bytes meet every bank once.
 constexpr int padded(int elements) { return elements + 8; }
 
 template <class Source>
 constexpr size_t kTileBytes = sizeof(typename Source::Type) * 2 *
-                              (Source::kKeysAcross ? Source::kDim * padded(kTileKeys) + kTileKeys * padded(Source::kDim) : 2 * kTileKeys * padded(Source::kDim));
+                              (Source::kKeysAcross ? Source::kDim * padded(kTileKeys) + kTileKeys * padded(Source::kDim)
+                                                   : 2 * kTileKeys * padded(Source::kDim));
 
 // Source: how q, k, v and the result lie in memory. Type, kDim (a multiple of 16), kKeysAcross (a tile of keys is [Dh, 64], else [64, Dh]);
-//   RowTile tile();  float2 q(row, d);  void put(row, d, a, b);  void copy_keys(to, first key);  void copy_values(to, first key, keys there are)
+//   RowTile tile();  float2 q(row, d);  void put(row, d, a, b);  void copy_keys(to, first key);  void copy_values(to, first key, keys there
+//   are)
 template <class Source>
 __global__ void __launch_bounds__(kTileThreads) attention_tiles(Source source, const __grid_constant__ ScoreRule rule, int64_t window) {
   begin_kernel();
@@ -169,7 +173,9 @@ template <class Source>
 void launch_attention_tiles(Context& ctx, const char* op, dim3 grid, const Source& source, const ScoreRule& rule, int64_t window) {
   stream_of(ctx).use();
   const auto kernel = attention_tiles<Source>;
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kTileBytes<Source>)), op);
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(kTileBytes<Source>)),
+        op);
   launch(ctx, op, kernel, grid, kTileThreads, kTileBytes<Source>, source, rule, window);
 }
 

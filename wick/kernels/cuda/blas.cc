@@ -43,13 +43,15 @@ std::optional<Library> open_library() {
     if (!opened) opened = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   }
   Library library;
-  const bool complete = opened && find(opened, "cublasLtCreate", library.create) && find(opened, "cublasLtMatmul", library.matmul) &&
-                        find(opened, "cublasLtMatmulAlgoGetHeuristic", library.choose) && find(opened, "cublasLtMatmulDescCreate", library.make_operation) &&
-                        find(opened, "cublasLtMatmulDescDestroy", library.drop_operation) && find(opened, "cublasLtMatmulDescSetAttribute", library.set_operation) &&
-                        find(opened, "cublasLtMatrixLayoutCreate", library.make_layout) && find(opened, "cublasLtMatrixLayoutDestroy", library.drop_layout) &&
-                        find(opened, "cublasLtMatmulPreferenceCreate", library.make_preference) &&
-                        find(opened, "cublasLtMatmulPreferenceDestroy", library.drop_preference) &&
-                        find(opened, "cublasLtMatmulPreferenceSetAttribute", library.set_preference);
+  const bool complete =
+      opened && find(opened, "cublasLtCreate", library.create) && find(opened, "cublasLtMatmul", library.matmul) &&
+      find(opened, "cublasLtMatmulAlgoGetHeuristic", library.choose) && find(opened, "cublasLtMatmulDescCreate", library.make_operation) &&
+      find(opened, "cublasLtMatmulDescDestroy", library.drop_operation) &&
+      find(opened, "cublasLtMatmulDescSetAttribute", library.set_operation) &&
+      find(opened, "cublasLtMatrixLayoutCreate", library.make_layout) && find(opened, "cublasLtMatrixLayoutDestroy", library.drop_layout) &&
+      find(opened, "cublasLtMatmulPreferenceCreate", library.make_preference) &&
+      find(opened, "cublasLtMatmulPreferenceDestroy", library.drop_preference) &&
+      find(opened, "cublasLtMatmulPreferenceSetAttribute", library.set_preference);
   if (!complete) return std::nullopt;
   return library;
 }
@@ -89,22 +91,24 @@ class Plan {
     cublasLtMatmulPreference_t preference = nullptr;
     if (!ok_ || blas_.make_preference(&preference) != CUBLAS_STATUS_SUCCESS) return false;
     blas_.set_preference(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes, sizeof kWorkspaceBytes);
-    for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
       blas_.set_preference(preference, attribute, &kAlignment, sizeof kAlignment);
     }
     cublasLtMatmulHeuristicResult_t result = {};
     int found = 0;
-    const bool chosen = blas_.choose(handle, operation_, weight_, x_, y_, y_, preference, 1, &result, &found) == CUBLAS_STATUS_SUCCESS && found > 0;
+    const bool chosen =
+        blas_.choose(handle, operation_, weight_, x_, y_, y_, preference, 1, &result, &found) == CUBLAS_STATUS_SUCCESS && found > 0;
     blas_.drop_preference(preference);
     algorithm = result.algo;
     return chosen;
   }
 
-  bool run(cublasLtHandle_t handle, const BlasProduct& product, const cublasLtMatmulAlgo_t& algorithm, void* workspace, cudaStream_t stream) const {
+  bool run(cublasLtHandle_t handle, const BlasProduct& product, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
+           cudaStream_t stream) const {
     const float one = 1, keep = product.accumulate ? 1 : 0;
-    return blas_.matmul(handle, operation_, &one, product.weight, weight_, product.x, x_, &keep, product.y, y_, product.y, y_, &algorithm, workspace, kWorkspaceBytes,
-                        stream) == CUBLAS_STATUS_SUCCESS;
+    return blas_.matmul(handle, operation_, &one, product.weight, weight_, product.x, x_, &keep, product.y, y_, product.y, y_, &algorithm,
+                        workspace, kWorkspaceBytes, stream) == CUBLAS_STATUS_SUCCESS;
   }
 
  private:
@@ -122,7 +126,8 @@ class Plan {
 
 bool aligned(const BlasProduct& product) {
   const auto fits = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % kAlignment == 0; };
-  return fits(product.x) && fits(product.weight) && fits(product.y) && fits(product.bias) && product.ldy % 4 == 0 && product.ldx % 8 == 0 && product.ldw % 8 == 0;
+  return fits(product.x) && fits(product.weight) && fits(product.y) && fits(product.bias) && product.ldy % 4 == 0 && product.ldx % 8 == 0 &&
+         product.ldw % 8 == 0;
 }
 
 // Handles and chosen algorithms, for all contexts of the process: the library's functions may be called from several threads.
@@ -150,7 +155,8 @@ bool blas_product(Context& ctx, const BlasProduct& product) {
     cublasLtHandle_t& own = shared().handles[ctx.device().index()];
     if (!own && library()->create(&own) != CUBLAS_STATUS_SUCCESS) return false;
     handle = own;
-    const Shape shape(ctx.device().index(), product.rows, product.outputs, product.k, product.ldx, product.ldw, product.ldy, product.bias != nullptr);
+    const Shape shape(ctx.device().index(), product.rows, product.outputs, product.k, product.ldx, product.ldw, product.ldy,
+                      product.bias != nullptr);
     const auto [known, added] = shared().algorithms.try_emplace(shape);
     if (added) {
       cublasLtMatmulAlgo_t chosen;

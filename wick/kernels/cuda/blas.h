@@ -18,7 +18,8 @@ struct BlasProduct {
   bool accumulate = false;
 };
 
-// y = x W^T (+ bias) (+ y), sums in f32, on ctx's stream. False when the library is not there or does not want this product; y is untouched then.
+// y = x W^T (+ bias) (+ y), sums in f32, on ctx's stream. False when the library is not there or does not want this product; y is untouched
+// then.
 bool blas_product(Context& ctx, const BlasProduct& product);
 
 }  // namespace wick::cuda

@@ -1,5 +1,4 @@
 #include "wick/kernels/convert.h"
-
 #include "wick/kernels/cuda/device.cuh"
 
 namespace wick::cuda {
@@ -31,11 +30,14 @@ __global__ void __launch_bounds__(kThreads) convert_kernel(const __grid_constant
 template <class T, int V>
 __global__ void __launch_bounds__(kThreads) copy_kernel(const __grid_constant__ RowsView from, const __grid_constant__ RowsView to) {
   begin_kernel();
-  each_place<T, T, V>(from, to, [](const T* source, T* target) { *reinterpret_cast<Pack<T, V>*>(target) = *reinterpret_cast<const Pack<T, V>*>(source); });
+  each_place<T, T, V>(
+      from, to, [](const T* source, T* target) { *reinterpret_cast<Pack<T, V>*>(target) = *reinterpret_cast<const Pack<T, V>*>(source); });
 }
 
 template <int V>
-unsigned blocks_of(const RowsView& rows) { return blocks_for((rows.size + V - 1) / V * rows.count, kThreads); }
+unsigned blocks_of(const RowsView& rows) {
+  return blocks_for((rows.size + V - 1) / V * rows.count, kThreads);
+}
 
 template <class T>
 void copy_as(Context& ctx, const RowsView& from, const RowsView& to) {

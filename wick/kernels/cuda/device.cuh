@@ -155,7 +155,8 @@ __device__ inline void begin_kernel() {
 }
 
 template <class... Parameters, class... Args>
-void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes, const Args&... args) {
+void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
+            const Args&... args) {
   cudaLaunchAttribute overlap = {};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;

@@ -1,6 +1,5 @@
-#include "wick/kernels/embedding.h"
-
 #include "wick/kernels/cuda/packed_blocks.cuh"
+#include "wick/kernels/embedding.h"
 
 namespace wick::cuda {
 namespace {
@@ -9,8 +8,8 @@ constexpr unsigned kThreads = 128;
 
 struct Ids {
   const std::byte* data;
-  bool wide;      // i64, else i32
-  int64_t rows;   // of the table
+  bool wide;     // i64, else i32
+  int64_t rows;  // of the table
   uint64_t* fault;
 
   // The id at `t`, or -1 with the fault noted.
@@ -26,7 +25,8 @@ constexpr int kOwn = 4;  // elements of a thread
 
 // Some blocks for every id. Elements of neighbouring threads are neighbours.
 template <class From, class To>
-__global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__ Ids ids, const __grid_constant__ RowsView table, const __grid_constant__ RowsView y) {
+__global__ void __launch_bounds__(kThreads)
+    gather_plain(const __grid_constant__ Ids ids, const __grid_constant__ RowsView table, const __grid_constant__ RowsView y) {
   begin_kernel();
   const int64_t id = ids.checked(blockIdx.x);
   if (id < 0) return;
@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kThreads) gather_plain(const __grid_constant__
 
 // A thread takes eight elements of a block.
 template <DType kType, class To>
-__global__ void __launch_bounds__(kThreads) gather_blocks(const __grid_constant__ Ids ids, const __grid_constant__ PackedBlocks table,
-                                                          const __grid_constant__ RowsView y) {
+__global__ void __launch_bounds__(kThreads)
+    gather_blocks(const __grid_constant__ Ids ids, const __grid_constant__ PackedBlocks table, const __grid_constant__ RowsView y) {
   begin_kernel();
   const int64_t id = ids.checked(blockIdx.x);
   if (id < 0) return;
@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(kThreads) gather_blocks(const __grid_constant_
 template <class From>
 void run_plain(Context& ctx, const Ids& ids, const RowsView& table, const RowsView& y) {
   const dim3 grid(static_cast<unsigned>(y.count), blocks_for(y.size, kOwn * kThreads));
-  with_type(y.type, [&](auto element) { launch(ctx, "embedding", gather_plain<From, decltype(element)>, grid, kThreads, 0, ids, table, y); });
+  with_type(y.type,
+            [&](auto element) { launch(ctx, "embedding", gather_plain<From, decltype(element)>, grid, kThreads, 0, ids, table, y); });
 }
 
 // The one segment that a table has.
@@ -76,7 +77,8 @@ void run_packed(Context& ctx, const Ids& ids, const WeightSegment& segment, cons
   const PackedBlocks blocks = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
   with_quantised(segment.type, [&](auto type) {
     with_type(y.type, [&](auto element) {
-      launch(ctx, "embedding", gather_blocks<decltype(type)::kDType, decltype(element)>, static_cast<unsigned>(y.count), kThreads, 0, ids, blocks, y);
+      launch(ctx, "embedding", gather_blocks<decltype(type)::kDType, decltype(element)>, static_cast<unsigned>(y.count), kThreads, 0, ids,
+             blocks, y);
     });
   });
 }
@@ -86,7 +88,8 @@ void run_packed(Context& ctx, const Ids& ids, const WeightSegment& segment, cons
 void embedding(Context& ctx, const EmbeddingArgs& args) {
   Ids ids = {args.ids, args.id_type == DType::kI64, args.table.count, stream_of(ctx).fault()};
   if (!args.packed) return with_type(args.y.type, [&](auto element) { run_plain<decltype(element)>(ctx, ids, args.table, args.y); });
-  require(args.packed->segments.size() == 1, "embedding: the table has ", args.packed->segments.size(), " segments, expected 1 on this device");
+  require(args.packed->segments.size() == 1, "embedding: the table has ", args.packed->segments.size(),
+          " segments, expected 1 on this device");
   ids.rows = args.packed->rows;
   run_packed(ctx, ids, args.packed->segments[0], args.y);
 }

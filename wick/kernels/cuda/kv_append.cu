@@ -1,6 +1,5 @@
-#include "wick/kernels/kv_append.h"
-
 #include "wick/kernels/cuda/step.cuh"
+#include "wick/kernels/kv_append.h"
 
 namespace wick::cuda {
 namespace {
@@ -69,8 +68,9 @@ __device__ void append_head_q8(const float* k, const float* v, const KvLayout& l
 }
 
 // A block for every row and key head.
-__global__ void __launch_bounds__(kThreads) rope_append_kernel(const __grid_constant__ RopeAppendArgs args, const __grid_constant__ Step step,
-                                                               const __grid_constant__ KvLayerView cache) {
+__global__ void __launch_bounds__(kThreads)
+    rope_append_kernel(const __grid_constant__ RopeAppendArgs args, const __grid_constant__ Step step,
+                       const __grid_constant__ KvLayerView cache) {
   begin_kernel();
   const int row = static_cast<int>(blockIdx.x), kv_head = static_cast<int>(blockIdx.y);
   const KvLayout& layout = cache.layout;
@@ -95,7 +95,8 @@ __global__ void __launch_bounds__(kThreads) rope_append_kernel(const __grid_cons
 }  // namespace
 
 void rope_append(Context& ctx, const RopeAppendArgs& args, const StepBatch& batch, const KvLayerView& cache) {
-  launch(ctx, "rope_append", rope_append_kernel, dim3(static_cast<unsigned>(batch.rows), static_cast<unsigned>(cache.layout.kv_heads)), kThreads, 0, args, Step(batch), cache);
+  launch(ctx, "rope_append", rope_append_kernel, dim3(static_cast<unsigned>(batch.rows), static_cast<unsigned>(cache.layout.kv_heads)),
+         kThreads, 0, args, Step(batch), cache);
 }
 
 }  // namespace wick::cuda

@@ -1,9 +1,8 @@
-// Products with packed weights. For few rows a matrix times vectors, bound by the weights' bytes: a warp, or several, to an output, every lane
-// reading 16 bytes of quants at a time.
-#include "wick/kernels/linear.h"
-
+// Products with packed weights. For few rows a matrix times vectors, bound by the weights' bytes: a warp, or several, to an output, every
+// lane reading 16 bytes of quants at a time.
 #include "wick/kernels/cuda/linear_parts.cuh"
 #include "wick/kernels/cuda/packed_blocks.cuh"
+#include "wick/kernels/linear.h"
 
 namespace wick::cuda {
 namespace {
@@ -35,7 +34,8 @@ __device__ float quantise(float x, float peak, float& scale) {
 }
 
 // A warp for every block.
-__global__ void __launch_bounds__(kThreads) quantise_rows(const float* x, int64_t ldx, int64_t rows, const __grid_constant__ QuantisedRows out) {
+__global__ void __launch_bounds__(kThreads)
+    quantise_rows(const float* x, int64_t ldx, int64_t rows, const __grid_constant__ QuantisedRows out) {
   begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (item >= rows * out.blocks) return;
@@ -114,7 +114,7 @@ __device__ void put_sums(float (&sums)[kRows], int warps_per_output, int64_t n, 
 
 // Neighbouring segments of one type, which a launch does together: blockIdx.y says which.
 struct Segment {
-  PackedBlocks blocks;  // of block formats
+  PackedBlocks blocks;    // of block formats
   const std::byte* data;  // of plain types
   int64_t outputs;
   LinearOutput out;
@@ -132,8 +132,8 @@ constexpr int kAhead = 2;
 __device__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 template <DType kType, int kRows>
-__global__ void __launch_bounds__(kThreads) quantised_vectors(const __grid_constant__ Segments segments, const __grid_constant__ QuantisedRows x, int rows,
-                                                              int warps_per_output) {
+__global__ void __launch_bounds__(kThreads)
+    quantised_vectors(const __grid_constant__ Segments segments, const __grid_constant__ QuantisedRows x, int rows, int warps_per_output) {
   let_next_begin();
   const Segment& segment = segments.at[blockIdx.y];
   const PackedBlocks& weight = segment.blocks;
@@ -162,7 +162,8 @@ __global__ void __launch_bounds__(kThreads) quantised_vectors(const __grid_const
 
 // x: f32, weights [outputs, ld] of T.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads) plain_vectors(const __grid_constant__ Segments segments, const float* x, int64_t ldx, int64_t ld, int rows, int warps_per_output) {
+__global__ void __launch_bounds__(kThreads)
+    plain_vectors(const __grid_constant__ Segments segments, const float* x, int64_t ldx, int64_t ld, int rows, int warps_per_output) {
   let_next_begin();
   const Segment& segment = segments.at[blockIdx.y];
   const T* weight = reinterpret_cast<const T*>(segment.data);
@@ -226,8 +227,8 @@ void run_quantised(Context& ctx, const QuantisedRows& x, int64_t rows, const Seg
   const int warps = warps_per_output(ctx, segments.outputs * segments.count, x.blocks);
   with_quantised(segments.type, [&](auto type) {
     with_rows(rows, [&](auto count) {
-      launch(ctx, "linear", quantised_vectors<decltype(type)::kDType, decltype(count)::value>, grid_of(segments, warps), kThreads, 0, segments, x, static_cast<int>(rows),
-             warps);
+      launch(ctx, "linear", quantised_vectors<decltype(type)::kDType, decltype(count)::value>, grid_of(segments, warps), kThreads, 0,
+             segments, x, static_cast<int>(rows), warps);
     });
   });
 }
@@ -238,7 +239,8 @@ void run_plain(Context& ctx, const PlainRows& x, int64_t rows, int64_t k, const 
     using T = decltype(element);
     const int warps = warps_per_output(ctx, segments.outputs * segments.count, ld / kVectorOf<T>);
     with_rows(rows, [&](auto count) {
-      launch(ctx, "linear", plain_vectors<T, decltype(count)::value>, grid_of(segments, warps), kThreads, 0, segments, x.data, x.ld, ld, static_cast<int>(rows), warps);
+      launch(ctx, "linear", plain_vectors<T, decltype(count)::value>, grid_of(segments, warps), kThreads, 0, segments, x.data, x.ld, ld,
+             static_cast<int>(rows), warps);
     });
   });
 }
@@ -256,7 +258,8 @@ template <class T>
 T* round(Context& ctx, const LinearArgs& args) {
   const int64_t ld = padded_inputs(args.weight->k);
   T* out = ctx.scratch<T>(args.rows * ld).data();
-  launch(ctx, "linear", round_rows<T>, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, out, ld);
+  launch(ctx, "linear", round_rows<T>, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, out,
+         ld);
   return out;
 }
 

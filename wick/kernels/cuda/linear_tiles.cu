@@ -76,7 +76,7 @@ struct BlockWeights {
 };
 
 template <int kTokens>
-constexpr size_t kSharedBytes = sizeof(Element) * kStages * kStride * (kTokens + kOutputs);
+constexpr size_t kSharedBytes = sizeof(Element) * kStages* kStride*(kTokens + kOutputs);
 
 // kTokens / kWarpsT x 128 / kWarpsN outputs to a warp, in squares of 16 x 8.
 template <int kTokens, int kWarpsT, class Weights>
@@ -145,7 +145,8 @@ void launch_tiles(Context& ctx, const TileArgs& args, const Weights& weights) {
   const auto kernel = tile_kernel<kTokens, kWarpsT, Weights>;
   constexpr size_t kBytes = kSharedBytes<kTokens>;
   stream_of(ctx).use();
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)), "linear");
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)),
+        "linear");
   launch(ctx, "linear", kernel, dim3(blocks_for(args.outputs, kOutputs), blocks_for(args.rows, kTokens)), kThreads, kBytes, args, weights);
 }
 
@@ -165,7 +166,8 @@ __global__ void __launch_bounds__(kThreads) unpack_blocks(const __grid_constant_
   const int first = static_cast<int>(item % 4) * 8;
   Pack<Element, 8> values;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) values.at[i] = from_float<Element>(value_of<kType>(element(q, first + i, kType == DType::kQ8_0), scales, first / 16));
+  for (int i = 0; i < 8; ++i)
+    values.at[i] = from_float<Element>(value_of<kType>(element(q, first + i, kType == DType::kQ8_0), scales, first / 16));
   *reinterpret_cast<Pack<Element, 8>*>(out + 8 * item) = values;
 }
 
@@ -174,7 +176,17 @@ bool run_blas(Context& ctx, const Element* x, int64_t rows, const WeightSegment&
   constexpr int64_t kLeastRows = 64, kLeastRowsToUnpack = 128;
   if (rows < (is_quantised(segment.type) ? kLeastRowsToUnpack : kLeastRows)) return false;
   const ScratchScope scope(ctx);
-  BlasProduct product = {x, rows, padded_inputs(segment.k), segment.storage->data(), segment.rows, padded_inputs(segment.k), segment.k, out.y, out.ld, out.bias, out.accumulate};
+  BlasProduct product = {x,
+                         rows,
+                         padded_inputs(segment.k),
+                         segment.storage->data(),
+                         segment.rows,
+                         padded_inputs(segment.k),
+                         segment.k,
+                         out.y,
+                         out.ld,
+                         out.bias,
+                         out.accumulate};
   if (is_quantised(segment.type)) {
     const int64_t blocks = segment.rows * (segment.k / kBlock);
     Element* unpacked = ctx.scratch<Element>(segment.rows * segment.k).data();
@@ -193,9 +205,12 @@ bool run_blas(Context& ctx, const Element* x, int64_t rows, const WeightSegment&
 void linear_tiles(Context& ctx, const Element* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
   if (run_blas(ctx, x, rows, segment, out)) return;
   const TileArgs args = {x, rows, padded_inputs(segment.k), segment.rows, out};
-  if (segment.type == DType::kBF16) return run(ctx, args, PlainWeights{reinterpret_cast<const Element*>(segment.storage->data()), args.ld, segment.rows});
+  if (segment.type == DType::kBF16)
+    return run(ctx, args, PlainWeights{reinterpret_cast<const Element*>(segment.storage->data()), args.ld, segment.rows});
   const PackedBlocks blocks = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
-  with_quantised(segment.type, [&](auto type) { run(ctx, args, BlockWeights<decltype(type)::kDType>{blocks, segment.k / kBlock, segment.rows}); });
+  with_quantised(segment.type, [&](auto type) {
+    run(ctx, args, BlockWeights<decltype(type)::kDType>{blocks, segment.k / kBlock, segment.rows});
+  });
 }
 
 }  // namespace wick::cuda

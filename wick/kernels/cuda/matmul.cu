@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(kThreads) matmul_tiles(const __grid_constant__
       xs[k][t] = first_t + t < args.rows && begin + k < args.k ? rounded_input<T>(args.x[(first_t + t) * args.ldx + begin + k]) : 0;
       const int wk = kAlongK ? i % kDepth : i / kTile, n = kAlongK ? i / kDepth : i % kTile;
       const bool inside = first_n + n < args.outputs && begin + wk < args.k;
-      ws[wk][n] = inside ? to_float(*reinterpret_cast<const T*>(args.b + (first_n + n) * args.row_stride + (begin + wk) * args.column_stride)) : 0;
+      ws[wk][n] =
+          inside ? to_float(*reinterpret_cast<const T*>(args.b + (first_n + n) * args.row_stride + (begin + wk) * args.column_stride)) : 0;
     }
     __syncthreads();
 #pragma unroll
@@ -80,7 +81,15 @@ void run(Context& ctx, const Product& product, DType type) {
 void matmul(Context& ctx, const MatmulArgs& args) {
   if (args.rows == 0 || args.b.rows == 0) return;
   const ScratchScope scope(ctx);
-  Product product = {args.x, args.ldx, args.rows, args.b.k, args.b.rows, args.b.data, args.b.row_stride, args.b.column_stride, {args.y, args.ldy, args.bias, args.accumulate}};
+  Product product = {args.x,
+                     args.ldx,
+                     args.rows,
+                     args.b.k,
+                     args.b.rows,
+                     args.b.data,
+                     args.b.row_stride,
+                     args.b.column_stride,
+                     {args.y, args.ldy, args.bias, args.accumulate}};
   DType type = args.b.type;
   if (is_quantised(type)) {  // stored rows, contiguous
     float* expanded = ctx.scratch<float>(args.b.rows * args.b.k).data();

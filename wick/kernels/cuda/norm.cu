@@ -1,6 +1,5 @@
-#include "wick/kernels/norm.h"
-
 #include "wick/kernels/cuda/row_reader.cuh"
+#include "wick/kernels/norm.h"
 
 namespace wick::cuda {
 namespace {
@@ -92,9 +91,13 @@ template <class Args>
 using RowsKernel = void (*)(Args);
 
 template <class T, int V, class Shape>
-constexpr RowsKernel<const RmsNormArgs> kernel_of(const RmsNormArgs&) { return rms_norm_rows<T, V, Shape>; }
+constexpr RowsKernel<const RmsNormArgs> kernel_of(const RmsNormArgs&) {
+  return rms_norm_rows<T, V, Shape>;
+}
 template <class T, int V, class Shape>
-constexpr RowsKernel<const LayerNormArgs> kernel_of(const LayerNormArgs&) { return layer_norm_rows<T, V, Shape>; }
+constexpr RowsKernel<const LayerNormArgs> kernel_of(const LayerNormArgs&) {
+  return layer_norm_rows<T, V, Shape>;
+}
 
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
@@ -122,6 +125,8 @@ void rms_norm(Context& ctx, const RmsNormArgs& args) {
   run(ctx, "rms_norm", args, weights_in_vectors(args.weight) && (!args.residual.data || in_vectors(args.residual)));
 }
 
-void layer_norm(Context& ctx, const LayerNormArgs& args) { run(ctx, "layer_norm", args, weights_in_vectors(args.weight) && weights_in_vectors(args.bias)); }
+void layer_norm(Context& ctx, const LayerNormArgs& args) {
+  run(ctx, "layer_norm", args, weights_in_vectors(args.weight) && weights_in_vectors(args.bias));
+}
 
 }  // namespace wick::cuda

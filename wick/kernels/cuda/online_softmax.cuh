@@ -14,8 +14,8 @@ struct ScoreRule {
   const float* alibi;
   const float* sinks;
 
-  // In base 2; `distance` is the key's position less the row's. What few models need stands apart: a kernel of a decode step waits for every
-  // cache line of its code.
+  // In base 2; `distance` is the key's position less the row's. What few models need stands apart: a kernel of a decode step waits for
+  // every cache line of its code.
   __device__ float score(float product, int head, int64_t distance) const {
     const float s = product * scale;
     return softcap > 0 || alibi ? changed(s, head, distance) : s;

@@ -1,9 +1,8 @@
-#include "wick/kernels/cuda/pack.cuh"
-
 #include <span>
 #include <vector>
 
 #include "wick/base/checked.h"
+#include "wick/kernels/cuda/pack.cuh"
 #include "wick/kernels/cuda/packed_blocks.cuh"
 #include "wick/kernels/linear.h"
 
@@ -38,8 +37,8 @@ __device__ BlockScales stored_scales(const uint8_t* row, int64_t b) {
 
 // A thread for every block of 32: block `first` of the segment is the first of `stored`.
 template <DType kType>
-__global__ void __launch_bounds__(kThreads) pack_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count, int64_t first,
-                                                        const __grid_constant__ PackedBlocks out) {
+__global__ void __launch_bounds__(kThreads) pack_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count,
+                                                        int64_t first, const __grid_constant__ PackedBlocks out) {
   begin_kernel();
   constexpr FormatTraits kFormat = format_traits(kType);
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -77,7 +76,8 @@ __global__ void __launch_bounds__(kThreads) pack_blocks(const uint8_t* stored, i
 
 // A thread for every block of 32.
 template <DType kType>
-__global__ void __launch_bounds__(kThreads) expand_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count, float* out, int64_t ld) {
+__global__ void __launch_bounds__(kThreads)
+    expand_blocks(const uint8_t* stored, int64_t row_bytes, int64_t blocks_per_row, int64_t count, float* out, int64_t ld) {
   begin_kernel();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= count) return;
@@ -98,7 +98,8 @@ __global__ void __launch_bounds__(kThreads) pad_rows(const From* from, int64_t r
   to[index] = from_float<To>(i < k ? to_float(from[row * k + i]) : 0);
 }
 
-void pack_rows(Context& ctx, const std::byte* stored, int64_t first, int64_t rows, const WeightSource& source, const WeightSegment& segment) {
+void pack_rows(Context& ctx, const std::byte* stored, int64_t first, int64_t rows, const WeightSource& source,
+               const WeightSegment& segment) {
   if (segment.type == DType::kF32) {
     const int64_t ld = padded_inputs(source.k);
     return expand_rows(ctx, stored, source.type, rows, source.k, reinterpret_cast<float*>(segment.storage->data()) + first * ld, ld);
@@ -107,22 +108,24 @@ void pack_rows(Context& ctx, const std::byte* stored, int64_t first, int64_t row
     const int64_t ld = padded_inputs(source.k);
     return with_type(source.type, [&](auto element) {
       using T = decltype(element);
-      launch(ctx, "pack_weight", pad_rows<T, T>, blocks_for(rows * ld, kThreads), kThreads, 0, reinterpret_cast<const T*>(stored), rows, source.k,
-             reinterpret_cast<T*>(segment.storage->data()) + first * ld, ld);
+      launch(ctx, "pack_weight", pad_rows<T, T>, blocks_for(rows * ld, kThreads), kThreads, 0, reinterpret_cast<const T*>(stored), rows,
+             source.k, reinterpret_cast<T*>(segment.storage->data()) + first * ld, ld);
     });
   }
   with_quantised(segment.type, [&](auto type) {
     constexpr DType kType = decltype(type)::kDType;
     const int64_t per_row = source.k / kBlock;
     const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(kType, static_cast<uint64_t>(source.k)));
-    launch(ctx, "pack_weight", pack_blocks<kType>, blocks_for(rows * per_row, kThreads), kThreads, 0, reinterpret_cast<const uint8_t*>(stored), row_bytes, per_row,
-           rows * per_row, first * per_row, packed_blocks(kType, segment.rows, segment.k, segment.storage->data()));
+    launch(ctx, "pack_weight", pack_blocks<kType>, blocks_for(rows * per_row, kThreads), kThreads, 0,
+           reinterpret_cast<const uint8_t*>(stored), row_bytes, per_row, rows * per_row, first * per_row,
+           packed_blocks(kType, segment.rows, segment.k, segment.storage->data()));
   });
 }
 
 uint64_t segment_bytes(const WeightSegment& segment) {
   if (is_quantised(segment.type)) return static_cast<uint64_t>(packed_blocks(segment.type, segment.rows, segment.k, nullptr).bytes);
-  return static_cast<uint64_t>(mul_or_fail(mul_or_fail(segment.rows, padded_inputs(segment.k), "linear: weight size"), int64_t{traits(segment.type).bytes}, "linear: weight size"));
+  return static_cast<uint64_t>(mul_or_fail(mul_or_fail(segment.rows, padded_inputs(segment.k), "linear: weight size"),
+                                           int64_t{traits(segment.type).bytes}, "linear: weight size"));
 }
 
 }  // namespace
@@ -131,7 +134,8 @@ void expand_rows(Context& ctx, const std::byte* stored, DType type, int64_t rows
   if (!is_quantised(type)) {
     return with_type(type, [&](auto element) {
       using T = decltype(element);
-      launch(ctx, "linear", pad_rows<T, float>, blocks_for(rows * ld, kThreads), kThreads, 0, reinterpret_cast<const T*>(stored), rows, k, out, ld);
+      launch(ctx, "linear", pad_rows<T, float>, blocks_for(rows * ld, kThreads), kThreads, 0, reinterpret_cast<const T*>(stored), rows, k,
+             out, ld);
     });
   }
   with_quantised(type, [&](auto tag) {

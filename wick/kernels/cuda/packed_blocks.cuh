@@ -30,8 +30,8 @@ inline PackedBlocks packed_blocks(DType type, int64_t rows, int64_t k, std::byte
   const FormatTraits format = format_traits(type);
   const int64_t blocks = rows * (k / kBlock);
   const int64_t scale_bytes = (format.minimum ? 4 : 2) * (format.super ? blocks / kBlocksPerSuper : blocks);
-  const int64_t sizes[4] = {blocks * (format.high_bits == 4 ? 32 : 16), format.high_bits == 4 ? 0 : blocks * 4 * format.high_bits, scale_bytes,
-                            format.super ? blocks * 2 : 0};
+  const int64_t sizes[4] = {blocks * (format.high_bits == 4 ? 32 : 16), format.high_bits == 4 ? 0 : blocks * 4 * format.high_bits,
+                            scale_bytes, format.super ? blocks * 2 : 0};
   int64_t begins[5] = {};
   for (int i = 0; i < 4; ++i) begins[i + 1] = begins[i] + round_up<int64_t>(sizes[i], 16);
   return {data + begins[0], data + begins[1], data + begins[2], data + begins[3], begins[4]};

@@ -1,6 +1,6 @@
-// Attention over the pages of a cache. For steps of few rows a block works on some query heads of one row that share a kv head, over a share of
-// its pages. Its warps work on a page together, to have it soon: each multiplies some dimensions of all keys, then all dimensions of some
-// values. Shares are merged in order by a second kernel. Steps of many rows run on the tensor cores.
+// Attention over the pages of a cache. For steps of few rows a block works on some query heads of one row that share a kv head, over a
+// share of its pages. Its warps work on a page together, to have it soon: each multiplies some dimensions of all keys, then all dimensions
+// of some values. Shares are merged in order by a second kernel. Steps of many rows run on the tensor cores.
 #include "wick/base/checked.h"
 #include "wick/kernels/attention.h"
 #include "wick/kernels/cuda/attention_tiles.cuh"
@@ -12,18 +12,18 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kPage = static_cast<int>(kPagePositions);
-constexpr int kAhead = 8;  // loads on their way together
+constexpr int kAhead = 8;                   // loads on their way together
 constexpr int kOwnValues = kPage / kWarps;  // positions of a page whose values are a warp's
-constexpr int64_t kPagesPerShare = 4;  // at least: less is not worth merging
+constexpr int64_t kPagesPerShare = 4;       // at least: less is not worth merging
 
 struct PagedArgs {
   AttentionArgs attention;
   Step step;
   KvLayerView cache;
   ScoreRule rule;
-  int32_t shares;   // of a row's pages
-  int32_t chunks;   // of the query heads of a kv head
-  float* partial;   // [T, H, shares, Dh + 2] sums, then peak and sum of weights; with one share unused
+  int32_t shares;  // of a row's pages
+  int32_t chunks;  // of the query heads of a kv head
+  float* partial;  // [T, H, shares, Dh + 2] sums, then peak and sum of weights; with one share unused
 };
 
 struct Q8 {};  // the type of pages of q8_0
@@ -38,7 +38,8 @@ struct PageReader {
     if constexpr (std::is_same_v<T, Q8>) {
       const char2 q = *reinterpret_cast<const char2*>(head + d * kPage + slot);
       const ushort2 s = *reinterpret_cast<const ushort2*>(head + layout.key_scales + 2 * (d / 32 * kPage + slot));
-      return {static_cast<float>(q.x) * __uint_as_float(uint32_t{s.x} << 16), static_cast<float>(q.y) * __uint_as_float(uint32_t{s.y} << 16)};
+      return {static_cast<float>(q.x) * __uint_as_float(uint32_t{s.x} << 16),
+              static_cast<float>(q.y) * __uint_as_float(uint32_t{s.y} << 16)};
     } else {
       float x[2];
       load<2>(reinterpret_cast<const T*>(head) + d * kPage + slot, x);
@@ -57,8 +58,8 @@ struct PageReader {
   }
 };
 
-// The running state for a block's query heads: the softmax's is the same in every warp, of the sums a warp holds its values' part. Lane l has
-// dimensions l, l + 32, …
+// The running state for a block's query heads: the softmax's is the same in every warp, of the sums a warp holds its values' part. Lane l
+// has dimensions l, l + 32, …
 template <int kHeads, int kDims>
 struct State {
   float peak[kHeads], sum[kHeads];
@@ -92,9 +93,10 @@ __device__ void multiply_keys(const PageReader<T>& page, const float* q, float* 
 
 // Adds the positions [begin, end) of one page, counted from its first. products: [kWarps, kHeads, 64]; weights: [kHeads, 64] of this warp.
 template <class T, int kHeads, int kDims>
-__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* products, float* weights, int first_head, int heads, int begin,
-                         int end, int64_t distance, State<kHeads, kDims>& state) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim, slot = 2 * lane;
+__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* products, float* weights, int first_head,
+                         int heads, int begin, int end, int64_t distance, State<kHeads, kDims>& state) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim,
+            slot = 2 * lane;
   multiply_keys<T, kHeads>(page, q, products);
   __syncthreads();
 #pragma unroll
@@ -131,7 +133,8 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
 #pragma unroll
       for (int j = 0; j < kAhead; ++j) {  // values beyond the warp's own are its last one, times zero
 #pragma unroll
-        for (int h = 0; h < kHeads; ++h) state.out[h][i] = fmaf(first + j < last ? weights[h * kPage + first + j] : 0, v[j], state.out[h][i]);
+        for (int h = 0; h < kHeads; ++h)
+          state.out[h][i] = fmaf(first + j < last ? weights[h * kPage + first + j] : 0, v[j], state.out[h][i]);
       }
     }
   }
@@ -157,7 +160,8 @@ __device__ void put(const PagedArgs& args, int row, int head, int share, int d, 
 template <class T, int kHeads, int kDims>
 __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
   begin_kernel();
-  extern __shared__ float shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], products twice [kWarps, kHeads, 64], later out [kWarps, kHeads, Dh]
+  extern __shared__ float
+      shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], products twice [kWarps, kHeads, 64], later out [kWarps, kHeads, Dh]
   const AttentionArgs& attention = args.attention;
   const KvLayout& layout = args.cache.layout;
   const int dim = layout.head_dim, group = attention.heads / layout.kv_heads;
@@ -232,7 +236,8 @@ __global__ void __launch_bounds__(kThreads) merge_shares(const __grid_constant__
       sum += part[dim + 1] * factor;
       out += part[d] * factor;
     }
-    attention.out[row * attention.out_stride + int64_t{head} * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    attention.out[row * attention.out_stride + int64_t{head} * dim + d] =
+        sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
   }
 }
 
@@ -247,10 +252,12 @@ void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
   const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);
   args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));
   const ScratchScope scope(ctx);
-  if (args.shares > 1) args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
+  if (args.shares > 1)
+    args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
   const size_t dim = static_cast<size_t>(layout.head_dim);
   const size_t shared = sizeof(float) * kHeads * (dim + kWarps * (kPage + std::max<size_t>(2 * kPage, dim)));
-  const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares), static_cast<unsigned>(layout.kv_heads * args.chunks));
+  const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares),
+                  static_cast<unsigned>(layout.kv_heads * args.chunks));
   launch(ctx, "paged_attention", paged_attention_kernel<T, kHeads, kDims>, grid, kThreads, shared, args);
   const dim3 rows_and_heads(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.attention.heads));
   if (args.shares > 1) launch(ctx, "paged_attention", merge_shares, rows_and_heads, kThreads, 0, args);
@@ -304,14 +311,16 @@ struct PagedSource {
   }
   __device__ void copy_keys(T* to, int64_t first) const {
     const T* from = reinterpret_cast<const T*>(part(first));
-    for (int i = static_cast<int>(threadIdx.x); i < kDim * (kPage / 8); i += kTileThreads) copy16(to + i / 8 * padded(kPage) + i % 8 * 8, from + i * 8, true);
+    for (int i = static_cast<int>(threadIdx.x); i < kDim * (kPage / 8); i += kTileThreads)
+      copy16(to + i / 8 * padded(kPage) + i % 8 * 8, from + i * 8, true);
   }
   // Slots that nothing was written to hold anything, which times zero may be no number.
   __device__ void copy_values(T* to, int64_t first, int64_t keys) const {
     const T* from = reinterpret_cast<const T*>(part(first) + cache.layout.values);
     constexpr int kParts = kDim / 8;
     for (int i = static_cast<int>(threadIdx.x); i < kPage * kParts; i += kTileThreads) {
-      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, from + i / kParts * cache.layout.value_stride + i % kParts * 8, first + i / kParts < keys);
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, from + i / kParts * cache.layout.value_stride + i % kParts * 8,
+             first + i / kParts < keys);
     }
   }
 };
@@ -319,7 +328,8 @@ struct PagedSource {
 // Whether the step is one that the tensor cores can do and are worth starting for.
 bool suits_tiles(const AttentionArgs& args, const StepBatch& batch) {
   constexpr int64_t kRowsOfSequence = 16;
-  return batch.rows >= kRowsOfSequence * batch.sequences && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) && aligned(args.out);
+  return batch.rows >= kRowsOfSequence * batch.sequences && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) &&
+         aligned(args.out);
 }
 
 template <class T>

@@ -1,6 +1,5 @@
-#include "wick/kernels/rope.h"
-
 #include "wick/kernels/cuda/device.cuh"
+#include "wick/kernels/rope.h"
 
 namespace wick::cuda {
 namespace {
@@ -89,8 +88,9 @@ void run(Context& ctx, const RopeArgs& args) {
   // As many pairs as make 16 bytes of x.
   constexpr int64_t kElements = kVectorOf<T>, kPairs = kInterleaved ? kElements / 2 : kElements;
   constexpr int64_t kAngles = kPairs < kVectorOf<C> ? kPairs : kVectorOf<C>;  // that are aligned: a table of f32 is read in two parts
-  const bool vectors = args.half % kPairs == 0 && in_vectors_of(args.x, kElements, sizeof(T)) && in_vectors_of(args.y, kElements, sizeof(T)) &&
-                       in_vectors_of(args.cos, kAngles, sizeof(C)) && in_vectors_of(args.sin, kAngles, sizeof(C));
+  const bool vectors = args.half % kPairs == 0 && in_vectors_of(args.x, kElements, sizeof(T)) &&
+                       in_vectors_of(args.y, kElements, sizeof(T)) && in_vectors_of(args.cos, kAngles, sizeof(C)) &&
+                       in_vectors_of(args.sin, kAngles, sizeof(C));
   vectors ? run_pairs<T, C, kPairs, kInterleaved>(ctx, args) : run_pairs<T, C, 1, kInterleaved>(ctx, args);
 }
 

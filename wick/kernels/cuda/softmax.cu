@@ -1,6 +1,5 @@
-#include "wick/kernels/softmax.h"
-
 #include "wick/kernels/cuda/row_reader.cuh"
+#include "wick/kernels/softmax.h"
 
 namespace wick::cuda {
 namespace {

@@ -8,7 +8,10 @@ namespace wick::cuda {
 
 struct Step {
   explicit Step(const StepBatch& batch)
-      : positions(batch.on_device.positions), first_row(batch.on_device.first_row), page_table(batch.on_device.page_table), sequences(batch.sequences),
+      : positions(batch.on_device.positions),
+        first_row(batch.on_device.first_row),
+        page_table(batch.on_device.page_table),
+        sequences(batch.sequences),
         table_stride(batch.table_stride) {}
 
   // The sequence that a row belongs to.

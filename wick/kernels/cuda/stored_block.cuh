@@ -5,8 +5,8 @@
 
 namespace wick::cuda {
 
-inline constexpr int kBlock = 32;            // elements of a block
-inline constexpr int kBlocksPerSuper = 8;    // of a K format
+inline constexpr int kBlock = 32;          // elements of a block
+inline constexpr int kBlocksPerSuper = 8;  // of a K format
 inline constexpr uint32_t kNibbles = 0x0f0f0f0fu;
 inline constexpr uint32_t kOnes = 0x01010101u;
 
@@ -27,7 +27,7 @@ struct FormatTraits {
   int high_bits;  // of q above its low four: 0, 1, 2; 4 where q is a whole byte
   int offset;     // 0 with minimums
   bool minimum;
-  bool super;     // blocks of 256 with scales of their own for parts
+  bool super;  // blocks of 256 with scales of their own for parts
 };
 
 __host__ __device__ constexpr FormatTraits format_traits(DType type) {
@@ -62,8 +62,14 @@ __device__ float value_of(int q, const BlockScales& scales, int part) {
 template <DType kType>
 __device__ BlockIntegers stored_integers(const uint8_t* row, int64_t b) {
   constexpr FormatTraits kFormat = format_traits(kType);
-  constexpr int kBytes = kType == DType::kQ4_0 ? 18 : kType == DType::kQ4_1 ? 20 : kType == DType::kQ5_0 ? 22 : kType == DType::kQ5_1 ? 24
-                         : kType == DType::kQ8_0 ? 34 : kType == DType::kQ4_K ? 144 : kType == DType::kQ5_K ? 176 : 210;
+  constexpr int kBytes = kType == DType::kQ4_0   ? 18
+                         : kType == DType::kQ4_1 ? 20
+                         : kType == DType::kQ5_0 ? 22
+                         : kType == DType::kQ5_1 ? 24
+                         : kType == DType::kQ8_0 ? 34
+                         : kType == DType::kQ4_K ? 144
+                         : kType == DType::kQ5_K ? 176
+                                                 : 210;
   const uint8_t* block = row + (kFormat.super ? b / kBlocksPerSuper : b) * kBytes;
   const int part = static_cast<int>(b % kBlocksPerSuper);
   BlockIntegers q;
@@ -101,10 +107,12 @@ __device__ BlockIntegers stored_integers(const uint8_t* row, int64_t b) {
   return q;
 }
 
-// The six-bit scale and minimum of block `part`: four of each whole, then the low four bits of four more, whose upper two stand above the first.
+// The six-bit scale and minimum of block `part`: four of each whole, then the low four bits of four more, whose upper two stand above the
+// first.
 __device__ inline uchar2 six_bits(const uint8_t* packed, int part) {
   if (part < 4) return {static_cast<uint8_t>(packed[part] & 63), static_cast<uint8_t>(packed[part + 4] & 63)};
-  return {static_cast<uint8_t>((packed[part + 4] & 15) | packed[part - 4] >> 6 << 4), static_cast<uint8_t>(packed[part + 4] >> 4 | packed[part] >> 6 << 4)};
+  return {static_cast<uint8_t>((packed[part + 4] & 15) | packed[part - 4] >> 6 << 4),
+          static_cast<uint8_t>(packed[part + 4] >> 4 | packed[part] >> 6 << 4)};
 }
 
 }  // namespace wick::cuda

@@ -21,7 +21,9 @@ __device__ void wait_stages() {
 // Four squares of 8 x 8, each lane with the address of one row.
 template <class T>
 __device__ void load_matrices(unsigned (&to)[4], const T* from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(from)));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(from)));
 }
 template <class T>
 __device__ void load_matrices_transposed(unsigned (&to)[4], const T* from) {
