@@ -34,7 +34,7 @@ constexpr const char* kCacheOp = "kv_cache";
 // The Python program, when Python has torch.
 class Torch {
  public:
-  Torch(const std::string& python, int threads) : process_({python, "-c", kTorchOps, std::to_string(threads)}, true) {}
+  Torch(const std::string& python, int threads, const Device& device) : process_({python, "-c", kTorchOps, std::to_string(threads), device.name()}, true) {}
 
   // The contenders for a case; they stay valid until the next call. What PyTorch cannot do is left out.
   std::vector<Contender> prepare(const std::string& op, DType type, const Json& shape, bool compile) {
@@ -64,9 +64,9 @@ class Torch {
   bool ended_ = false;
 };
 
-std::unique_ptr<Torch> start_torch(const std::string& python, int threads) {
+std::unique_ptr<Torch> start_torch(const std::string& python, int threads, const Device& device) {
   try {
-    if (apps::run_process({python, "-c", "import torch"}).exit_code == 0) return std::make_unique<Torch>(python, threads);
+    if (apps::run_process({python, "-c", "import torch"}).exit_code == 0) return std::make_unique<Torch>(python, threads, device);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kCancelled) throw;
   }
@@ -77,10 +77,12 @@ std::unique_ptr<Torch> start_torch(const std::string& python, int threads) {
 struct Copy {
   Tensor from, to;
 
-  explicit Copy(uint64_t bytes) : from(Tensor::zeros({static_cast<int64_t>(bytes / 2)}, DType::kU8)), to(Tensor::zeros(from.shape(), DType::kU8)) {}
+  Copy(const Device& device, uint64_t bytes)
+      : from(Tensor::zeros({static_cast<int64_t>(bytes / 2)}, DType::kU8, device)), to(Tensor::zeros(from.shape(), DType::kU8, device)) {}
 
   void run(Context& ctx, int64_t piece) const {
     const int64_t size = from.elements();
+    if (ctx.stream()) return ctx.copy(to.raw(), from.raw(), from.bytes());
     ctx.pool().parallel_for((size + piece - 1) / piece, 1, [&](int64_t begin, int64_t end, int) {
       std::memcpy(to.raw() + begin * piece, from.raw() + begin * piece, static_cast<size_t>(std::min(size, end * piece) - begin * piece));
     });
@@ -92,9 +94,9 @@ void add_copies(Context& ctx, const char* name, uint64_t bytes, int64_t sets, st
   constexpr int64_t kSmallPiece = int64_t{1} << 17;
   const int64_t whole = std::max<int64_t>(1, (static_cast<int64_t>(bytes / 2) + ctx.threads() - 1) / ctx.threads());
   const auto copies = std::make_shared<std::vector<Copy>>();
-  for (int64_t i = 0; i < sets; ++i) copies->emplace_back(bytes);
+  for (int64_t i = 0; i < sets; ++i) copies->emplace_back(ctx.device(), bytes);
   for (const int64_t piece : {kSmallPiece, whole}) {
-    contenders.push_back(timed(name, [=, &ctx, next = size_t{0}]() mutable { (*copies)[next++ % copies->size()].run(ctx, piece); }));
+    contenders.push_back(timed(ctx, name, [=, &ctx, next = size_t{0}]() mutable { (*copies)[next++ % copies->size()].run(ctx, piece); }));
   }
 }
 
@@ -102,7 +104,7 @@ void add_copies(Context& ctx, const char* name, uint64_t bytes, int64_t sets, st
 void add_cold(Context& ctx, const OpCase& op_case, DType type, int64_t tokens, int64_t sets, std::vector<Contender>& contenders) {
   std::vector<std::function<void()>> ways;
   for (int64_t i = 0; i < sets; ++i) ways.push_back(op_case.make(ctx, type, tokens).wick.run);
-  contenders.push_back(timed("cold", [ways = std::move(ways), next = size_t{0}]() mutable { ways[next++ % ways.size()](); }));
+  contenders.push_back(timed(ctx, "cold", [ways = std::move(ways), next = size_t{0}]() mutable { ways[next++ % ways.size()](); }));
 }
 
 struct OpResult {
@@ -134,6 +136,7 @@ class BenchOpsCommand : public apps::Command {
     flags.custom("--tokens", "T", [this](const std::string& text) { tokens_.push_back(apps::parse_integer(text, 1, 1 << 16)); },
                  "Only this many tokens; may be repeated. Default 1, 32, 512, 4096", true);
     flags.integer("-r,--repetitions", "N", 1, 1000, repetitions_, "Rounds in which the ways take turns; default 7");
+    flags.text("--device", "DEVICE", device_, "Where to run: cpu (default), cuda, cuda:N. Not the CPU: timed by the device's own clock");
     flags.integer("-t,--threads", "N", 1, 4096, threads_, "Threads of wick and of PyTorch; default: what this machine allows");
     flags.group("PyTorch");
     flags.text("--python", "PATH", python_, "The Python whose PyTorch is measured, if it has one; default python3");
@@ -152,9 +155,9 @@ class BenchOpsCommand : public apps::Command {
     check_names();
     const apps::InterruptScope interrupts;
     const int threads = static_cast<int>(threads_.value_or(cpu_limits().threads()));
-    Context ctx(Device::cpu(), {.threads = threads});
+    Context ctx(device_ ? Device::parse(*device_) : Device::cpu(), {.threads = threads});
     std::unique_ptr<Torch> torch;
-    if (!no_torch_) torch = start_torch(python_.value_or("python3"), threads);
+    if (!no_torch_) torch = start_torch(python_.value_or("python3"), threads, ctx.device());
     if (!json_) print_header(ctx, torch != nullptr);
     Json rows = Json::array();
     apps::ProgressBar bar("measuring");  // the lines of the table show how far it is, without them a bar does
@@ -163,8 +166,8 @@ class BenchOpsCommand : public apps::Command {
       if (wanted(ops_, each.op)) run_case(ctx, torch.get(), each, rows);
     }
     bar.finish();
-    Json result = {{"cpu", cpu_model_name()}, {"isa", isa_name(ctx.isa())}, {"threads", threads}, {"torch", torch != nullptr}, {"rows", rows}};
-    if (wanted(ops_, kCacheOp)) result["kv_cache"] = cache_result(ctx);
+    Json result = {{"cpu", cpu_model_name()}, {"device", ctx.device().name()}, {"isa", isa_name(ctx.isa())}, {"threads", threads}, {"torch", torch != nullptr}, {"rows", rows}};
+    if (wanted(ops_, kCacheOp) && ctx.device().is_cpu()) result["kv_cache"] = cache_result(ctx);
     if (json_) apps::print_json(result);
     return apps::kExitDone;
   }
@@ -194,6 +197,7 @@ class BenchOpsCommand : public apps::Command {
     for (const DType type : op_case.dtypes) {
       if (!wanted(dtypes_, dtype_name(type))) continue;
       for (const int64_t tokens : tokens_.empty() ? kTokens : tokens_) {
+        if (!ctx.device().is_cpu() && op_case.op == std::string("layer")) continue;  // no op adds two tensors there
         const OpResult result = measure_one(ctx, torch, op_case, type, tokens);
         rows.push_back(result_json(result));
         if (!json_) apps::write_output(result_line(result));
@@ -205,7 +209,7 @@ class BenchOpsCommand : public apps::Command {
     const OpSetup setup = op_case.make(ctx, type, tokens);
     std::vector<Contender> contenders;
     const auto add = [&](const char* name, const Way& way) {
-      if (way.run) contenders.push_back(timed(name, way.run, way.share));
+      if (way.run) contenders.push_back(timed(ctx, name, way.run, way.share));
     };
     add("wick", setup.wick);
     add("fresh", setup.fresh);
@@ -217,8 +221,8 @@ class BenchOpsCommand : public apps::Command {
         add_copies(ctx, "cold copy", setup.bytes, sets, contenders);
       }
     }
-    add("twin", setup.twin);
-    add("naive", setup.naive);
+    if (ctx.device().is_cpu()) add("twin", setup.twin);
+    if (ctx.device().is_cpu()) add("naive", setup.naive);
     if (torch) {
       for (Contender& way : torch->prepare(op_case.op, type, setup.shape, !no_compile_)) contenders.push_back(std::move(way));
     }
@@ -272,7 +276,7 @@ class BenchOpsCommand : public apps::Command {
   }
 
   static void print_header(const Context& ctx, bool torch) {
-    apps::write_output(concat(cpu_model_name(), ", ", isa_name(ctx.isa()), ", ", ctx.threads(), " threads", torch ? "" : "; Python has no PyTorch to compare with", "\n\n"));
+    apps::write_output(concat(cpu_model_name(), ", ", ctx.device().is_cpu() ? isa_name(ctx.isa()) : ctx.device().name(), ", ", ctx.threads(), " threads", torch ? "" : "; Python has no PyTorch to compare with", "\n\n"));
     apps::write_output("op             type     T    wick µs         rate  copy    cold  copy      twin     naive     eager  compiled\n");
   }
 
@@ -293,7 +297,7 @@ class BenchOpsCommand : public apps::Command {
   std::vector<std::string> ops_, dtypes_;
   std::vector<int64_t> tokens_;
   std::optional<int64_t> repetitions_, threads_;
-  std::optional<std::string> python_;
+  std::optional<std::string> python_, device_;
   bool no_torch_ = false, no_compile_ = false, json_ = false;
 };
 

@@ -11,7 +11,8 @@
 
 namespace wick::bench {
 
-// One way of doing it. `share`: the part of the work that a call does, for ways too slow to do all of it; times are divided by it.
+// One way of doing it; without `run` there is none. Twins and naive ways are the CPU's: on another device they are left out.
+// `share`: the part of the work that a call does, for ways too slow to do all of it; times are divided by it.
 struct Way {
   std::function<void()> run;
   double share = 1;

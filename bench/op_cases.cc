@@ -46,6 +46,9 @@ uint64_t bytes_of(std::initializer_list<const Tensor*> tensors) {
   return bytes;
 }
 
+// Where ctx's ops take it.
+Tensor here(const Context& ctx, const Tensor& x) { return x.to(ctx.device()); }
+
 // A share of the first dimension of x, at least one row, and what part that is.
 std::pair<Tensor, double> first_rows(const Tensor& x, double part) {
   const int64_t rows = std::clamp<int64_t>(static_cast<int64_t>(static_cast<double>(x.dim(0)) * part), 1, x.dim(0));
@@ -71,12 +74,12 @@ Angles angles(Context& ctx, int64_t positions, int64_t rotary_dim) {
 
 // An op of `in` into y, the same on f64 as its twin. Both op(in..., y) and op(in...), which makes a new output, must be there.
 template <class Op, class Naive, class... Inputs>
-OpSetup memory_bound(nlohmann::json shape, const Tensor& y, Op op, Naive naive_way, const Inputs&... in) {
+OpSetup memory_bound(Context& ctx, nlohmann::json shape, const Tensor& y, Op op, Naive naive_way, const Inputs&... in) {
   OpSetup setup;
   setup.shape = std::move(shape);
   setup.bytes = bytes_of({&y, &in...});
-  setup.wick.run = [=] { op(in..., y); };
-  setup.fresh.run = [=] { op(in...); };
+  setup.wick.run = [op, out = here(ctx, y), ... own = here(ctx, in)] { op(own..., out); };
+  setup.fresh.run = [op, ... own = here(ctx, in)] { op(own...); };
   setup.twin.run = [op, y64 = y.to(DType::kF64), ... in64 = in.to(DType::kF64)] { op(in64..., y64); };
   setup.naive.run = [=] { naive_way(in...); };
   return setup;
@@ -97,14 +100,15 @@ OpSetup rope_setup(Context& ctx, DType type, int64_t tokens) {
       kFresh(ctx, in, cos, sin);
     }
   };
-  const auto naive_way = [cos = table.cos.to(type), sin = table.sin.to(type)](const Tensor& in, const Tensor&, const Tensor&) {
+  const Tensor cos = table.cos.to(Device::cpu()), sin = table.sin.to(Device::cpu());
+  const auto naive_way = [cos = cos.to(type), sin = sin.to(type)](const Tensor& in, const Tensor&, const Tensor&) {
     if (kPositionsFirst) {
       naive::contiguous(kNaive(naive::contiguous(in.transpose(1, 2)), cos, sin).transpose(1, 2));
     } else {
       kNaive(in, cos, sin);
     }
   };
-  return memory_bound({{"T", tokens}, {"H", kHeads}, {"Dh", kHeadDim}}, Tensor::zeros(x.shape(), type), op, naive_way, x, table.cos, table.sin);
+  return memory_bound(ctx, {{"T", tokens}, {"H", kHeads}, {"Dh", kHeadDim}}, Tensor::zeros(x.shape(), type), op, naive_way, x, cos, sin);
 }
 
 nlohmann::json rows_shape(int64_t rows, int64_t size) { return {{"rows", rows}, {"N", size}}; }
@@ -123,7 +127,7 @@ OpSetup rows_setup(Context& ctx, const Tensor& x, int64_t size, Naive naive_way)
       kFresh(ctx, in);
     }
   };
-  return memory_bound(rows_shape(x.dim(0), size), Tensor::zeros({x.dim(0), size}, x.dtype()), op, naive_way, x);
+  return memory_bound(ctx, rows_shape(x.dim(0), size), Tensor::zeros({x.dim(0), size}, x.dtype()), op, naive_way, x);
 }
 
 void softmax_into(Context& ctx, const Tensor& x, const Tensor& y) { ops::softmax(ctx, x, -1, y); }
@@ -145,20 +149,21 @@ OpSetup gated_setup(Context& ctx, DType type, int64_t tokens) {
 
 // Norms of rows of kModel.
 template <class Op, class Naive, class... Inputs>
-OpSetup norm_setup(Op op, Naive naive_way, const Tensor& x, const Inputs&... others) {
-  return memory_bound(rows_shape(x.dim(0), kModel), Tensor::zeros(x.shape(), x.dtype()), op, naive_way, x, others...);
+OpSetup norm_setup(Context& ctx, Op op, Naive naive_way, const Tensor& x, const Inputs&... others) {
+  return memory_bound(ctx, rows_shape(x.dim(0), kModel), Tensor::zeros(x.shape(), x.dtype()), op, naive_way, x, others...);
 }
 
 OpSetup rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
-  return norm_setup([&ctx](const Tensor& x, const Tensor& w, const auto&... y) { ops::rms_norm(ctx, x, w, kEps, y...); },
-                    [](const Tensor& x, const Tensor& w) { naive::rms_norm(x, w, kEps); },  //
-                    normal({tokens, kModel}, type), normal({kModel}, type));
+  return norm_setup(
+      ctx, [&ctx](const Tensor& x, const Tensor& w, const auto&... y) { ops::rms_norm(ctx, x, w, kEps, y...); },
+      [](const Tensor& x, const Tensor& w) { naive::rms_norm(x, w, kEps); },  //
+      normal({tokens, kModel}, type), normal({kModel}, type));
 }
 
 OpSetup add_rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
   const Tensor residual = normal({tokens, kModel}, type);
   OpSetup setup = norm_setup(
-      [&ctx](const Tensor& x, const Tensor& r, const Tensor& w, const auto&... y) { ops::add_rms_norm(ctx, x, r, w, kEps, y...); },
+      ctx, [&ctx](const Tensor& x, const Tensor& r, const Tensor& w, const auto&... y) { ops::add_rms_norm(ctx, x, r, w, kEps, y...); },
       [](const Tensor& x, const Tensor& r, const Tensor& w) { naive::rms_norm(naive::add(r, x), w, kEps); },
       normal(residual.shape(), type, 1e-3f), residual, normal({kModel}, type));
   setup.bytes += residual.bytes();  // read and written
@@ -166,9 +171,10 @@ OpSetup add_rms_norm_setup(Context& ctx, DType type, int64_t tokens) {
 }
 
 OpSetup layer_norm_setup(Context& ctx, DType type, int64_t tokens) {
-  return norm_setup([&ctx](const Tensor& x, const Tensor& w, const Tensor& b, const auto&... y) { ops::layer_norm(ctx, x, w, b, kEps, y...); },
-                    [](const Tensor& x, const Tensor& w, const Tensor& b) { naive::layer_norm(x, w, b, kEps); },
-                    normal({tokens, kModel}, type), normal({kModel}, type), normal({kModel}, type));
+  return norm_setup(
+      ctx, [&ctx](const Tensor& x, const Tensor& w, const Tensor& b, const auto&... y) { ops::layer_norm(ctx, x, w, b, kEps, y...); },
+      [](const Tensor& x, const Tensor& w, const Tensor& b) { naive::layer_norm(x, w, b, kEps); },
+      normal({tokens, kModel}, type), normal({kModel}, type), normal({kModel}, type));
 }
 
 // Operations of a product of `rows` rows, and the share of them that a twin may take.
@@ -176,6 +182,7 @@ double product_operations(int64_t rows, int64_t k, int64_t n) { return 2.0 * sta
 double twin_part(double operations) { return std::min(1.0, kTwinOperations / operations); }
 
 Way linear_twin(Context& ctx, const Tensor& x, const Tensor& weight, double operations) {
+  if (!ctx.device().is_cpu()) return {};
   const auto packed = std::make_shared<PackedWeight>(ops::pack_weight(ctx, weight));
   const auto rows = first_rows(x, twin_part(operations));
   const Tensor y = Tensor::empty({rows.first.dim(0), weight.dim(0)}, DType::kF32);
@@ -200,8 +207,9 @@ OpSetup linear_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"K", kModel}, {"N", kHidden}};
   setup.operations = product_operations(tokens, kModel, kHidden);
-  setup.wick.run = [=, &ctx] { ops::linear(ctx, x, *packed, y); };
-  setup.fresh.run = [=, &ctx] { ops::linear(ctx, x, *packed); };
+  const Tensor in = here(ctx, x), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::linear(ctx, in, *packed, out); };
+  setup.fresh.run = [=, &ctx] { ops::linear(ctx, in, *packed); };
   setup.twin = linear_twin(ctx, x, w, setup.operations);
   setup.naive.run = [=, &ctx] { ops::matmul(ctx, x, w.transpose(0, 1)); };
   return setup;
@@ -213,8 +221,9 @@ OpSetup matmul_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"B", kBatch}, {"T", tokens}, {"K", kInner}, {"N", kOuter}};
   setup.operations = product_operations(kBatch * tokens, kInner, kOuter);
-  setup.wick.run = [=, &ctx] { ops::matmul(ctx, a, b, y); };
-  setup.fresh.run = [=, &ctx] { ops::matmul(ctx, a, b); };
+  const Tensor left = here(ctx, a), right = here(ctx, b), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::matmul(ctx, left, right, out); };
+  setup.fresh.run = [=, &ctx] { ops::matmul(ctx, left, right); };
   const auto few = first_rows(a.transpose(0, 1), twin_part(setup.operations));
   const Tensor a64 = few.first.transpose(0, 1).to(DType::kF64), b64 = b.to(DType::kF64);
   setup.twin = {[=, &ctx] { ops::matmul(ctx, a64, b64); }, few.second};
@@ -230,7 +239,8 @@ OpSetup qkv_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"D", kModel}, {"H", kHeads}, {"K", kKvHeads}, {"Dh", kHeadDim}};
   setup.operations = product_operations(tokens, kModel, (kHeads + 2 * kKvHeads) * kHeadDim);
-  setup.wick.run = [=, &ctx] { projection->forward(ctx, x); };
+  const Tensor in = here(ctx, x);
+  setup.wick.run = [=, &ctx] { projection->forward(ctx, in); };
   setup.naive.run = [=, &ctx] {  // three products, each transposed by a copy
     for (const auto& w : weights) {
       const Tensor y = ops::linear(ctx, x, *w);
@@ -247,8 +257,9 @@ OpSetup embedding_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"V", kVocab}, {"D", kModel}};
   setup.bytes = bytes_of({&y, &y});
-  setup.wick.run = [=, &ctx] { ops::embedding(ctx, ids, table, y); };
-  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, ids, table); };
+  const Tensor rows = here(ctx, ids), all = here(ctx, table), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::embedding(ctx, rows, all, out); };
+  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, rows, all); };
   return setup;
 }
 
@@ -284,8 +295,9 @@ OpSetup attention_setup(Context& ctx, DType type, int64_t tokens) {
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"S", keys}, {"H", kHeads}, {"K", kKvHeads}, {"Dh", kHeadDim}};
   setup.operations = 4.0 * kHeads * kHeadDim * pairs;
-  setup.wick.run = [=, &ctx] { ops::attention(ctx, q, k, v, {.causal = true}, y); };
-  setup.fresh.run = [=, &ctx] { ops::attention(ctx, q, k, v, {.causal = true}); };
+  const Tensor queries = here(ctx, q), keys_here = here(ctx, k), values = here(ctx, v), out = here(ctx, y);
+  setup.wick.run = [=, &ctx] { ops::attention(ctx, queries, keys_here, values, {.causal = true}, out); };
+  setup.fresh.run = [=, &ctx] { ops::attention(ctx, queries, keys_here, values, {.causal = true}); };
   setup.twin = attention_twin(q, k, v, setup.operations);
   const int64_t groups = tokens > kMostNaive ? 1 : kKvHeads;  // whole score matrices of all heads would not fit
   const Tensor some_q = q.slice(1, 0, groups * (kHeads / kKvHeads)), some_k = k.slice(1, 0, groups), some_v = v.slice(1, 0, groups);

@@ -50,6 +50,18 @@ Contender timed(std::string name, std::function<void()> function, double share) 
   return {std::move(name), run, share, {}};
 }
 
+Contender timed(Context& ctx, std::string name, std::function<void()> function, double share) {
+  DeviceStream* stream = ctx.stream();
+  if (!stream) return timed(std::move(name), std::move(function), share);
+  const auto run = [stream, function = std::move(function)](int64_t warm_up, int64_t calls) {
+    for (int64_t i = 0; i < warm_up; ++i) function();
+    return stream->seconds_of([&] {
+      for (int64_t i = 0; i < calls; ++i) function();
+    });
+  };
+  return {std::move(name), run, share, {}};
+}
+
 void measure(std::vector<Contender>& contenders, int rounds) {
   std::vector<int64_t> calls;
   std::vector<bool> slow;

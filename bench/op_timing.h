@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "wick/tensor/context.h"
+
 namespace wick::bench {
 
 // Something that can be called `warm_up` times and then `calls` times, and says how many seconds the latter took.
@@ -21,7 +23,8 @@ void measure(std::vector<Contender>& contenders, int rounds);
 
 double median(std::vector<double> values);
 
-// A contender that calls `function`.
+// A contender that calls `function`. With a context whose device works behind the caller's back, timed by the device.
 Contender timed(std::string name, std::function<void()> function, double share = 1);
+Contender timed(Context& ctx, std::string name, std::function<void()> function, double share = 1);
 
 }  // namespace wick::bench

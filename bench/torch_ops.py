@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 IDLE_SECONDS = 0.04  # PyTorch's threads spin for a while after their work, which would slow whoever has the next turn
+DEVICE = sys.argv[2]  # "cpu" or "cuda:0"
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -141,8 +142,26 @@ def prepare(message):
     return ways
 
 
+def seconds_of(way, calls):
+    if DEVICE == "cpu":
+        start = time.perf_counter()
+        for _ in range(calls):
+            way()
+        seconds = time.perf_counter() - start
+        time.sleep(IDLE_SECONDS)
+        return seconds
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(calls):
+        way()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) * 1e-3
+
+
 def main():
     torch.set_num_threads(int(sys.argv[1]))
+    torch.set_default_device(DEVICE)
     torch.manual_seed(0)
     ways = {}
     answers = sys.stdout
@@ -159,11 +178,7 @@ def main():
                     way = ways[message["way"]]
                     for _ in range(message["warm_up"]):
                         way()
-                    start = time.perf_counter()
-                    for _ in range(message["calls"]):
-                        way()
-                    answer = {"seconds": time.perf_counter() - start}
-                    time.sleep(IDLE_SECONDS)
+                    answer = {"seconds": seconds_of(way, message["calls"])}
             except Exception as error:  # told to the caller, who goes on with the next case
                 answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
             answers.write(json.dumps(answer) + "\n")

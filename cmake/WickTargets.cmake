@@ -18,12 +18,15 @@ endif()
 
 add_library(wick_options INTERFACE)
 # -ffp-contract=off: a product and a sum are fused only where the code says so, or results would depend on the compiler's mood.
-target_compile_options(wick_options INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -ffp-contract=off -fno-math-errno)
+target_compile_options(wick_options INTERFACE "$<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion;-ffp-contract=off;-fno-math-errno>")
 target_include_directories(wick_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(wick_options INTERFACE Threads::Threads)
 if(WICK_SANITIZE)
   target_compile_options(wick_options INTERFACE -fsanitize=${WICK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(wick_options INTERFACE -fsanitize=${WICK_SANITIZE})
+endif()
+if(WICK_CUDA)
+  include(WickCuda)
 endif()
 
 # wick_folder(NAME SOURCES file… [LINKS library…]): the object library wick_NAME of the folder wick/NAME.

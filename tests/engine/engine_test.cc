@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <new>
 #include <thread>
@@ -290,6 +291,73 @@ TEST(Engine, TheTokenLoopDoesNotAllocate) {
   EXPECT_EQ(200, tokens);
   EXPECT_EQ(at_prompt_end, engine_allocations.load());
   test_thread = false;
+}
+
+// On another device: the same tokens in f32, and about the same logits with weights and caches of every type.
+class EngineOnDevice : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    try {
+      Device::parse(GetParam());
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+  std::shared_ptr<const Model> load_there(const TinyModel& tiny, bool exact) const { return load(tiny, {.device = Device::parse(GetParam()), .threads = 2, .exact = exact}); }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, EngineOnDevice, testing::Values("cuda"));
+
+std::vector<std::vector<int32_t>> answers(const std::shared_ptr<const Model>& model, int32_t prefill_chunk) {
+  Engine engine(model, {.max_sequences = 3, .prefill_chunk = prefill_chunk});
+  std::vector<Stream> streams;
+  for (const char* prompt : {"hello", "a longer prompt, which goes over a page of the cache and a little more than that: one, two, three, four", "x", "y z"}) {
+    Request request = greedy(prompt, 90);
+    request.ignore_eos = true;
+    streams.push_back(engine.submit(std::move(request)));
+  }
+  std::vector<std::vector<int32_t>> ids;
+  for (Stream& stream : streams) ids.push_back(collect(std::move(stream)).ids);
+  return ids;
+}
+
+TEST_P(EngineOnDevice, GivesTheSameTokens) {
+  for (const int64_t heads : {1, 2, 4, 8}) {
+    TinyModel tiny;
+    tiny.heads = heads;
+    tiny.kv_heads = heads == 8 ? 2 : 1;
+    tiny.biases = heads == 4;
+    tiny.tied = heads != 2;
+    const auto expected = answers(load(tiny, {.threads = 2, .exact = true}), 512);
+    const auto model = load_there(tiny, true);
+    for (const int32_t chunk : {512, 16}) EXPECT_EQ(expected, answers(model, chunk)) << heads << " heads, chunks of " << chunk;
+  }
+}
+
+std::vector<float> prompt_logits(const std::shared_ptr<const Model>& model, DType kv_type) {
+  Engine engine(model, {.max_sequences = 1, .kv_type = kv_type});
+  std::vector<float> all;
+  Request request = greedy("hello, this is a prompt of some length: hell, he, ll", 1);
+  request.prompt_logits = Request::Logits::kAll;
+  request.on_prompt_logits = [&](int64_t, std::span<const float> logits) { all.insert(all.end(), logits.begin(), logits.end()); };
+  collect(engine.submit(std::move(request)));
+  return all;
+}
+
+TEST_P(EngineOnDevice, GivesAboutTheSameLogits) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0}) {
+    for (const DType kv_type : {DType::kF16, DType::kBF16, DType::kQ8_0}) {
+      TinyModel tiny;
+      tiny.type = type;
+      const std::vector<float> expected = prompt_logits(load(tiny, {.threads = 2}), kv_type), got = prompt_logits(load_there(tiny, false), kv_type);
+      ASSERT_EQ(expected.size(), got.size());
+      double error = 0, power = 0;
+      for (size_t i = 0; i < got.size(); ++i) {
+        error += std::pow(double{got[i]} - expected[i], 2);
+        power += std::pow(double{expected[i]}, 2);
+      }
+      EXPECT_LE(error / power, is_quantised(type) ? 2e-3 : type == DType::kBF16 ? 2e-4 : 1e-5) << dtype_name(type) << " " << dtype_name(kv_type);
+    }
+  }
 }
 
 TEST(Model, SaysWhatItIs) {

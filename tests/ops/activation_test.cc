@@ -7,10 +7,22 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
-TEST(Silu, KnownValues) {
+class SigmoidOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(SigmoidOnDevice);
+
+class GeluOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(GeluOnDevice);
+
+class SwigluOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(SwigluOnDevice);
+
+class SiluOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(SiluOnDevice);
+
+TEST_P(SiluOnDevice, KnownValues) {
   const Tensor x = Tensor::from_values(std::vector<float>{0, 1, -1, 5, -5, 100, -100, INFINITY, 20, -20}, {10});
-  for (const auto& ctx : contexts()) {
-    const std::vector<double> y = values_of(ops::silu(*ctx, x));
+  for (const auto& ctx : contexts(GetParam())) {
+    const std::vector<double> y = values_of(ops::silu(*ctx, on(*ctx, x)));
     const std::vector<double> in = values_of(x);
     for (size_t i = 0; i < in.size(); ++i) {
       const double expected = in[i] / (1 + std::exp(-in[i]));
@@ -21,19 +33,19 @@ TEST(Silu, KnownValues) {
       }
     }
     for (const float special : {-INFINITY, NAN}) {
-      EXPECT_TRUE(std::isnan(values_of(ops::silu(*ctx, Tensor::from_values(std::vector<float>{special}, {1})))[0]));
+      EXPECT_TRUE(std::isnan(values_of(ops::silu(*ctx, on(*ctx, Tensor::from_values(std::vector<float>{special}, {1}))))[0]));
     }
   }
 }
 
-TEST(Silu, MatchesTheSlowTwin) {
+TEST_P(SiluOnDevice, MatchesTheSlowTwin) {
   Context plain;
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       Nmse nmse;
       for (const int64_t n : kSizes) {
         const Tensor x = normal_tensor({3, n}, type, 1);
-        nmse.add(ops::silu(*ctx, x), ops::silu(plain, x.to(DType::kF64)));
+        nmse.add(ops::silu(*ctx, on(*ctx, x)), ops::silu(plain, x.to(DType::kF64)));
       }
       EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
     }
@@ -65,14 +77,14 @@ TEST(Silu, LongRowsAreShared) {
   for (size_t i = 0; i < all.size(); i += 2) EXPECT_TRUE(same_bits(ops::silu(*all[i], x), ops::silu(*all[i + 1], x)));
 }
 
-TEST(Swiglu, MatchesTheSlowTwin) {
+TEST_P(SwigluOnDevice, MatchesTheSlowTwin) {
   Context plain;
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       Nmse nmse;
       for (const int64_t n : kSizes) {
         const Tensor x = normal_tensor({3, 2 * n}, type, 4);
-        nmse.add(ops::swiglu(*ctx, x), ops::swiglu(plain, x.to(DType::kF64)));
+        nmse.add(ops::swiglu(*ctx, on(*ctx, x)), ops::swiglu(plain, x.to(DType::kF64)));
       }
       EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
     }
@@ -110,24 +122,24 @@ TEST(Swiglu, FirstHalfIsTheGate) {
 using Plain = Tensor (*)(Context&, const Tensor&);
 using Gated = void (*)(Context&, const Tensor&, const Tensor&, const Tensor&);
 
-TEST(Gelu, MatchesTheSlowTwinAndKnownValues) {
+TEST_P(GeluOnDevice, MatchesTheSlowTwinAndKnownValues) {
   Context plain;
   const std::vector<float> in = {-1e30f, -20, -5, -3, -1, -1e-6f, 0, 1e-6f, 0.5f, 1, 3, 5, 20, 1e30f};
   const Tensor points = Tensor::from_values(in, {static_cast<int64_t>(in.size())});
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const Plain op : {Plain(ops::gelu), Plain(ops::gelu_tanh)}) {
-      const std::vector<double> got = values_of(op(*ctx, points)), expected = values_of(op(plain, points.to(DType::kF64)));
+      const std::vector<double> got = values_of(op(*ctx, on(*ctx, points))), expected = values_of(op(plain, points.to(DType::kF64)));
       for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-6 * std::fabs(expected[i]) + 1e-37) << in[i] << " " << name_of(*ctx);
       for (const DType type : kHalfAndSingle) {
         Nmse nmse;
         for (const int64_t n : kSizes) {
           const Tensor x = normal_tensor({3, n}, type, 1);
-          nmse.add(op(*ctx, x), op(plain, x.to(DType::kF64)));
+          nmse.add(op(*ctx, on(*ctx, x)), op(plain, x.to(DType::kF64)));
         }
         EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
       }
       for (const float special : {-INFINITY, NAN}) {
-        EXPECT_TRUE(std::isnan(values_of(op(*ctx, Tensor::from_values(std::vector<float>{special}, {1})))[0]));
+        EXPECT_TRUE(std::isnan(values_of(op(*ctx, on(*ctx, Tensor::from_values(std::vector<float>{special}, {1}))))[0]));
       }
     }
   }
@@ -135,21 +147,21 @@ TEST(Gelu, MatchesTheSlowTwinAndKnownValues) {
   expect_values(ops::gelu_tanh(plain, Tensor::from_values(std::vector<float>{1, -1}, {2})), {0.841191991, -0.158808009}, 1e-7);
 }
 
-TEST(Sigmoid, MatchesTheSlowTwinAndKnownValues) {
+TEST_P(SigmoidOnDevice, MatchesTheSlowTwinAndKnownValues) {
   Context plain;
   const std::vector<float> in = {-INFINITY, -1e30f, -100, -88.5f, -87.2f, -20, -1, -1e-6f, 0, 1, 20, 88, 1e30f, INFINITY};
   const Tensor points = Tensor::from_values(in, {static_cast<int64_t>(in.size())});
-  for (const auto& ctx : contexts()) {
-    const std::vector<double> got = values_of(ops::sigmoid(*ctx, points)), expected = values_of(ops::sigmoid(plain, points.to(DType::kF64)));
+  for (const auto& ctx : contexts(GetParam())) {
+    const std::vector<double> got = values_of(ops::sigmoid(*ctx, on(*ctx, points))), expected = values_of(ops::sigmoid(plain, points.to(DType::kF64)));
     for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(got[i], expected[i], 1e-6 * expected[i] + 1e-37) << in[i] << " " << name_of(*ctx);
     for (const DType type : kHalfAndSingle) {
       Nmse nmse;
       for (const int64_t n : kSizes) {
         const Tensor x = normal_tensor({3, n}, type, 1);
-        nmse.add(ops::sigmoid(*ctx, x), ops::sigmoid(plain, x.to(DType::kF64)));
+        nmse.add(ops::sigmoid(*ctx, on(*ctx, x)), ops::sigmoid(plain, x.to(DType::kF64)));
       }
       EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
-      EXPECT_TRUE(std::isnan(values_of(ops::sigmoid(*ctx, Tensor::from_values(std::vector<float>(37, NAN), {37}, type)))[0]));
+      EXPECT_TRUE(std::isnan(values_of(ops::sigmoid(*ctx, on(*ctx, Tensor::from_values(std::vector<float>(37, NAN), {37}, type))))[0]));
     }
   }
 }

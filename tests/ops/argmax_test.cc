@@ -9,13 +9,16 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
+class ArgmaxOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(ArgmaxOnDevice);
+
 int32_t argmax(Context& ctx, const std::vector<float>& values, DType type = DType::kF32) {
   const Tensor x = Tensor::from_values(values, {static_cast<int64_t>(values.size())}, type);
-  return *ops::argmax(ctx, x).data<int32_t>();
+  return *ops::argmax(ctx, on(ctx, x)).to(Device::cpu()).data<int32_t>();
 }
 
-TEST(Argmax, EveryPositionOfEverySize) {
-  for (const auto& ctx : contexts()) {
+TEST_P(ArgmaxOnDevice, EveryPositionOfEverySize) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       for (const int64_t n : {1, 3, 7, 15, 16, 17, 31, 32, 33, 64, 65, 100}) {
         for (int64_t at = 0; at < n; ++at) {
@@ -35,8 +38,8 @@ TEST(Argmax, EveryPositionOfEverySize) {
   }
 }
 
-TEST(Argmax, SpecialRows) {
-  for (const auto& ctx : contexts()) {
+TEST_P(ArgmaxOnDevice, SpecialRows) {
+  for (const auto& ctx : contexts(GetParam())) {
     EXPECT_EQ(argmax(*ctx, std::vector<float>(40, -INFINITY)), 0);
     EXPECT_EQ(argmax(*ctx, {-INFINITY, -3e38f, -INFINITY}), 1);
     EXPECT_EQ(argmax(*ctx, {1, INFINITY, INFINITY}), 1);
@@ -45,20 +48,22 @@ TEST(Argmax, SpecialRows) {
   }
 }
 
-TEST(Argmax, RowsAndViews) {
+TEST_P(ArgmaxOnDevice, RowsAndViews) {
   const Tensor x = normal_tensor({3, 5, 49157}, DType::kF32, 1);
   const float* data = x.data<float>();
-  for (const auto& ctx : contexts()) {
-    const Tensor y = ops::argmax(*ctx, x);
+  for (const auto& ctx : contexts(GetParam())) {
+    const Tensor y = ops::argmax(*ctx, on(*ctx, x)).to(Device::cpu());
     EXPECT_EQ(y.shape(), (Shape{3, 5}));
     for (int64_t row = 0; row < 15; ++row) {
       const float* begin = data + row * 49157;
       EXPECT_EQ(y.data<int32_t>()[row], std::max_element(begin, begin + 49157) - begin);
     }
-    EXPECT_TRUE(same_bits(ops::argmax(*ctx, x.transpose(0, 1)).transpose(0, 1), y));
-    EXPECT_TRUE(same_bits(ops::argmax(*ctx, with_gaps(x.slice(2, 0, 99))), ops::argmax(*ctx, column_major(x.slice(2, 0, 99)))));
-    EXPECT_TRUE(same_bits(ops::argmax(*ctx, x.to(DType::kF64)), y));
-    EXPECT_EQ(ops::argmax(*ctx, Tensor::empty({0, 5}, DType::kF32)).elements(), 0);
+    EXPECT_TRUE(same_bits(ops::argmax(*ctx, on(*ctx, x.transpose(0, 1))).transpose(0, 1), y));
+    EXPECT_TRUE(same_bits(ops::argmax(*ctx, on(*ctx, with_gaps(x.slice(2, 0, 99)))), ops::argmax(*ctx, on(*ctx, column_major(x.slice(2, 0, 99))))));
+    if (ctx->device().is_cpu()) {
+      EXPECT_TRUE(same_bits(ops::argmax(*ctx, x.to(DType::kF64)), y));
+    }
+    EXPECT_EQ(ops::argmax(*ctx, on(*ctx, Tensor::empty({0, 5}, DType::kF32))).elements(), 0);
   }
 }
 

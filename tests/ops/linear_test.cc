@@ -73,31 +73,38 @@ double normalised_error(const std::vector<float>& got, const std::vector<float>&
   return error / power;
 }
 
-struct Case {
-  DType type;
-  int64_t t, n, k;
-};
-
 std::vector<float> run(Context& ctx, const PackedWeight& weight, std::vector<float>& x, int64_t t) {
-  std::vector<float> y(static_cast<size_t>(t * weight.rows));
-  ops::linear(ctx, Tensor::from_memory(x.data(), {t, weight.k}, DType::kF32), weight, Tensor::from_memory(y.data(), {t, weight.rows}, DType::kF32));
-  return y;
+  const Tensor y = test::on(ctx, Tensor::zeros({t, weight.rows}, DType::kF32));
+  ops::linear(ctx, test::on(ctx, Tensor::from_memory(x.data(), {t, weight.k}, DType::kF32)), weight, y);
+  const Tensor here = y.to(Device::cpu());
+  return std::vector<float>(here.data<float>(), here.data<float>() + here.elements());
 }
 
-TEST(Linear, FastEqualsReferenceForEveryTypeShapeAndInstructionSet) {
-  for (const Isa isa : isas()) {
-    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+class LinearOnDevice : public test::OnDevice {};
+WICK_ON_EVERY_DEVICE(LinearOnDevice);
+
+// The reference reads weights as the CPU packs them, and rounds x as the device does: CUDA's few rows are precise, its many rows bf16.
+TEST_P(LinearOnDevice, FastEqualsReferenceForEveryTypeAndShape) {
+  Context plain;
+  for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
+    const bool cpu = ctx->device().is_cpu();
     for (const DType type : kTypes) {
-      for (const int64_t n : {1, 15, 16, 17, 48, 70}) {
+      for (const int64_t n : {1, 15, 16, 17, 48, 70, 300}) {
+        if (cpu && n == 300) continue;
         for (const int64_t least : {32, 96, 576}) {
           const int64_t k = fitting(type, least);
-          const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 7));
-          for (const int64_t t : {1, 2, 3, 4, 5, 7, 11, 12, 13, 18, 23, 32}) {
+          const Tensor stored = random_weight(type, n, k, 7);
+          const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, stored));
+          PackedWeight twin = ops::pack_weight(plain, stored);
+          twin.segments[0].precise = !cpu;
+          for (const int64_t t : {1, 2, 3, 4, 5, 7, 11, 12, 13, 18, 23, 32, 70, 130}) {
+            if (cpu && t > 32) continue;
             std::vector<float> x = normals(t * k, 11);
-            const std::vector<float> fast = run(ctx, weight, x, t);
+            const std::vector<float> fast = run(*ctx, weight, x, t);
             std::vector<float> slow(fast.size());
-            ref::linear(ctx, {.x = x.data(), .ldx = k, .rows = t, .weight = &weight, .bias = nullptr, .y = slow.data(), .ldy = n});
-            ASSERT_LE(normalised_error(fast, slow), 1e-10) << dtype_name(type) << " t=" << t << " n=" << n << " k=" << k << " " << isa_name(isa);
+            ref::linear(plain, {.x = x.data(), .ldx = k, .rows = t, .weight = &twin, .bias = nullptr, .y = slow.data(), .ldy = n});
+            const double bound = !cpu && t > 8 && is_quantised(type) ? 1e-4 : 1e-10;
+            ASSERT_LE(normalised_error(fast, slow), bound) << dtype_name(type) << " t=" << t << " n=" << n << " k=" << k << " " << test::name_of(*ctx);
           }
         }
       }
@@ -121,18 +128,20 @@ TEST(Linear, UnpackedRowsAreTheStoredOnes) {
   }
 }
 
-TEST(Linear, OddInputsOfPlainTypes) {
-  for (const Isa isa : isas()) {
-    Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
+TEST_P(LinearOnDevice, OddInputsOfPlainTypes) {
+  Context plain;
+  for (const auto& context : test::contexts_of_two_threads(GetParam())) {
+    Context& ctx = *context;
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
       for (const int64_t k : {1, 3, 31, 65}) {
-        const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, 19, k, 3));
+        const Tensor stored = random_weight(type, 19, k, 3);
+        const PackedWeight weight = ops::pack_weight(ctx, test::on(ctx, stored)), twin = ops::pack_weight(plain, stored);
         for (const int64_t t : {1, 5, 9}) {
           std::vector<float> x = normals(t * k, 5);
           const std::vector<float> fast = run(ctx, weight, x, t);
           std::vector<float> slow(fast.size());
-          ref::linear(ctx, {.x = x.data(), .ldx = k, .rows = t, .weight = &weight, .bias = nullptr, .y = slow.data(), .ldy = 19});
-          ASSERT_LE(normalised_error(fast, slow), 1e-10) << dtype_name(type) << " k=" << k << " " << isa_name(isa);
+          ref::linear(plain, {.x = x.data(), .ldx = k, .rows = t, .weight = &twin, .bias = nullptr, .y = slow.data(), .ldy = 19});
+          ASSERT_LE(normalised_error(fast, slow), 1e-10) << dtype_name(type) << " k=" << k << " " << test::name_of(ctx);
         }
       }
     }
@@ -280,6 +289,41 @@ TEST(Linear, Bf16ResultsAreTheSameWithAndWithoutBf16Instructions) {
 }
 #endif
 
+// Segments one after the other, bias and what was there added; and the plain tensor, packed or expanded on the way.
+TEST_P(LinearOnDevice, SegmentsBiasAccumulationAndPlainWeights) {
+  for (const auto& context : test::contexts_of_two_threads(GetParam())) {
+    Context& ctx = *context;
+    const int64_t k = 256, n = 24;
+    for (const int64_t t : {3, 40}) {
+      std::vector<float> x = normals(t * k, 8);
+      const Tensor rows = test::on(ctx, Tensor::from_memory(x.data(), {t, k}, DType::kF32));
+      PackedWeight joined;
+      std::vector<float> expected(static_cast<size_t>(t * n) * std::size(kTypes));
+      size_t column = 0;
+      for (const DType type : kTypes) {
+        const Tensor part = test::on(ctx, random_weight(type, n, k, 4));
+        ops::append_weight(ctx, ops::weight_source(part), false, joined);
+        const std::vector<float> alone = run(ctx, ops::pack_weight(ctx, part), x, t);
+        for (int64_t i = 0; i < t; ++i) {
+          for (int64_t o = 0; o < n; ++o) expected[static_cast<size_t>(i * n) * std::size(kTypes) + column + static_cast<size_t>(o)] = alone[static_cast<size_t>(i * n + o)];
+        }
+        std::vector<float> plain;
+        for (const double value : test::values_of(ops::linear(ctx, rows, part))) plain.push_back(static_cast<float>(value));
+        EXPECT_LE(normalised_error(plain, alone), is_quantised(type) ? 2e-4 : 1e-10) << dtype_name(type) << " " << test::name_of(ctx);
+        column += static_cast<size_t>(n);
+      }
+      std::vector<float> bias = normals(joined.rows, 6);
+      const Tensor bias_tensor = test::on(ctx, Tensor::from_memory(bias.data(), {joined.rows}, DType::kF32));
+      const Tensor y = test::on(ctx, Tensor::from_values(std::vector<float>(expected.size(), 2.0f), {t, joined.rows}));
+      ops::linear(ctx, rows, joined, y, {.bias = &bias_tensor, .accumulate = true});
+      const std::vector<double> got = test::values_of(y);
+      for (size_t i = 0; i < got.size(); ++i) {
+        ASSERT_EQ(static_cast<float>(got[i]), expected[i] + bias[i % bias.size()] + 2.0f) << i << " " << test::name_of(ctx);
+      }
+    }
+  }
+}
+
 TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
   for (const Isa isa : isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
@@ -341,12 +385,12 @@ TEST(Linear, ViewsOfWiderRows) {
   }
 }
 
-TEST(Linear, NanAndInfinityInActivationsReachTheOutput) {
-  for (const Isa isa : isas()) {
-    Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
+TEST_P(LinearOnDevice, NanAndInfinityInActivationsReachTheOutput) {
+  for (const auto& context : test::contexts_of_two_threads(GetParam())) {
+    Context& ctx = *context;
     for (const DType type : kTypes) {
       const int64_t k = fitting(type, 64);
-      const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, 16, k, 2));
+      const PackedWeight weight = ops::pack_weight(ctx, test::on(ctx, random_weight(type, 16, k, 2)));
       for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         std::vector<float> x = normals(3 * k, 1);
         x[static_cast<size_t>(k + 40)] = bad;  // the middle row
@@ -481,6 +525,34 @@ TEST(Embedding, AnyRankIdsTablesAndTypes) {
   test::expect_error([&] { ops::embedding(ctx, ids.to(DType::kF32), table); }, "embedding: ids is f32");
   test::expect_error([&] { ops::embedding(ctx, ids, table, half); }, "embedding: y is f16, expected f32");
   test::expect_error([&] { ops::embedding(ctx, ids, table.slice(0, 0, 10)); }, "id 10 at position 2");
+}
+
+// What a packed table gives is what the file's codec says, bit for bit, on every device.
+TEST_P(LinearOnDevice, EmbeddingIsTheCodec) {
+  for (const auto& context : test::contexts_of_two_threads(GetParam())) {
+    Context& ctx = *context;
+    for (const DType type : kTypes) {
+      const int64_t rows = 21, k = fitting(type, 544);
+      const Tensor stored = random_weight(type, rows, k, 12);
+      std::vector<int64_t> list = {0, 20, 7, 7, 16};
+      const Tensor ids = test::on(ctx, Tensor::from_memory(list.data(), {5}, DType::kI64));
+      const Tensor y = ops::embedding(ctx, ids, ops::pack_weight(ctx, test::on(ctx, stored)));
+      const Tensor expected = Tensor::empty({5, k}, DType::kF32);
+      for (size_t i = 0; i < list.size(); ++i) {
+        decode_blocks(type, stored.raw() + static_cast<uint64_t>(list[i]) * dtype_bytes(type, static_cast<uint64_t>(k)), k, expected.data<float>() + static_cast<int64_t>(i) * k);
+      }
+      EXPECT_TRUE(test::same_bits(y, expected)) << dtype_name(type) << " " << test::name_of(ctx);
+    }
+    const Tensor table = test::on(ctx, Tensor::from_values(normals(11 * 70, 6), {11, 70}));
+    std::vector<int32_t> outside = {3, 11};
+    test::expect_error(
+        [&] {
+          ops::embedding(ctx, test::on(ctx, Tensor::from_memory(outside.data(), {2}, DType::kI32)), table);
+          ctx.synchronize();
+        },
+        "embedding: id 11");
+    ctx.synchronize();
+  }
 }
 
 // Types without a kernel are refused, whatever can read and write them.

@@ -7,6 +7,12 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
+class LayerNormOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(LayerNormOnDevice);
+
+class RmsNormOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(RmsNormOnDevice);
+
 constexpr double kEps = 1e-5;
 
 Tensor reference(const Tensor& x, const Tensor& w, double eps = kEps) {
@@ -14,23 +20,23 @@ Tensor reference(const Tensor& x, const Tensor& w, double eps = kEps) {
   return ops::rms_norm(ctx, x.to(DType::kF64), w.to(DType::kF64), eps);
 }
 
-TEST(RmsNorm, Golden) {
+TEST_P(RmsNormOnDevice, Golden) {
   const Tensor x = Tensor::from_values(std::vector<float>{3, 1, 4, 1, 5, 9, 2, 1, 7, 8, 2, 8}, {2, 2, 3});
   const Tensor w = Tensor::from_values(std::vector<float>{1, 2, 3}, {3});
   const std::vector<double> expected = {1.019, .6794, 4.0762, .1674, 1.6744, 4.521, .4714, .4714, 4.9497, 1.206, .603, 3.6181};
-  for (const auto& ctx : contexts()) expect_values(ops::rms_norm(*ctx, x, w, kEps), expected, 5e-5);
+  for (const auto& ctx : contexts(GetParam())) expect_values(ops::rms_norm(*ctx, on(*ctx, x), on(*ctx, w), kEps), expected, 5e-5);
   expect_values(reference(x, w), expected, 5e-5);
 }
 
-TEST(RmsNorm, MatchesTheSlowTwin) {
-  for (const auto& ctx : contexts()) {
+TEST_P(RmsNormOnDevice, MatchesTheSlowTwin) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       for (const DType weight_type : {type, DType::kF32}) {
         Nmse nmse;
         for (const int64_t n : kSizes) {
           const Tensor x = normal_tensor({5, n}, type, 1);
           const Tensor w = normal_tensor({n}, weight_type, 2);
-          nmse.add(ops::rms_norm(*ctx, x, w, kEps), reference(x, w));
+          nmse.add(ops::rms_norm(*ctx, on(*ctx, x), on(*ctx, w), kEps), reference(x, w));
         }
         EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
         EXPECT_GE(nmse.count(), 4096u);
@@ -39,13 +45,13 @@ TEST(RmsNorm, MatchesTheSlowTwin) {
   }
 }
 
-TEST(RmsNorm, LongRowsStayPrecise) {
+TEST_P(RmsNormOnDevice, LongRowsStayPrecise) {
   const Tensor x = normal_tensor({2, 1000003}, DType::kF32, 3);
   const Tensor w = normal_tensor({1000003}, DType::kF32, 4);
   const Tensor expected = reference(x, w);
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     Nmse nmse;
-    nmse.add(ops::rms_norm(*ctx, x, w, kEps), expected);
+    nmse.add(ops::rms_norm(*ctx, on(*ctx, x), on(*ctx, w), kEps), expected);
     EXPECT_LE(nmse.error(), 1e-13) << name_of(*ctx);
   }
 }
@@ -160,24 +166,24 @@ Tensor layer_reference(const Tensor& x, const Tensor& w, const Tensor& b) {
   return ops::layer_norm(ctx, x.to(DType::kF64), w.to(DType::kF64), b.to(DType::kF64), kEps);
 }
 
-TEST(LayerNorm, Golden) {
+TEST_P(LayerNormOnDevice, Golden) {
   const Tensor x = Tensor::from_values(std::vector<float>{3, 1, 4, 1, 5, 9, 2, 1, 7, 8, 2, 8}, {2, 2, 3});
   const Tensor w = Tensor::from_values(std::vector<float>{1, 2, 3}, {3});
   const Tensor b = Tensor::from_values(std::vector<float>{.5f, 0, -.2f}, {3});
   const std::vector<double> expected = {.7673, -2.6726, 3.0071, -.7247, 0, 3.4742, -.008, -1.778, 3.991, 1.2071, -2.8284, 1.9213};
-  for (const auto& ctx : contexts()) expect_values(ops::layer_norm(*ctx, x, w, b, kEps), expected, 6e-5);
+  for (const auto& ctx : contexts(GetParam())) expect_values(ops::layer_norm(*ctx, on(*ctx, x), on(*ctx, w), on(*ctx, b), kEps), expected, 6e-5);
   expect_values(layer_reference(x, w, b), expected, 6e-5);
 }
 
-TEST(LayerNorm, MatchesTheSlowTwin) {
-  for (const auto& ctx : contexts()) {
+TEST_P(LayerNormOnDevice, MatchesTheSlowTwin) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       for (const DType weight_type : {type, DType::kF32}) {
         Nmse nmse;
         for (const int64_t n : kSizes) {
           const Tensor x = normal_tensor({5, n}, type, 1);
           const Tensor w = normal_tensor({n}, weight_type, 2), b = normal_tensor({n}, weight_type, 3);
-          nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), layer_reference(x, w, b));
+          nmse.add(ops::layer_norm(*ctx, on(*ctx, x), on(*ctx, w), on(*ctx, b), kEps), layer_reference(x, w, b));
         }
         EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
       }
@@ -186,7 +192,7 @@ TEST(LayerNorm, MatchesTheSlowTwin) {
 }
 
 // One pass, E[x^2] - E[x]^2, in f32 gives no digit here; two passes with an uncorrected mean miss the bound.
-TEST(LayerNorm, AMeanFarFromZeroCostsNothing) {
+TEST_P(LayerNormOnDevice, AMeanFarFromZeroCostsNothing) {
   const int64_t n = 4096;
   std::vector<float> values;
   for (const double value : values_of(normal_tensor({4, n}, DType::kF32, 4))) values.push_back(static_cast<float>(value + 1e4));
@@ -200,9 +206,9 @@ TEST(LayerNorm, AMeanFarFromZeroCostsNothing) {
   }
   const float mean = sum / static_cast<float>(n);
   EXPECT_GT(std::fabs(squares / static_cast<float>(n) - mean * mean - 1.0f), 0.5f);  // the faulty way's variance; the true one is near 1
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     Nmse nmse;
-    nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), expected);
+    nmse.add(ops::layer_norm(*ctx, on(*ctx, x), on(*ctx, w), on(*ctx, b), kEps), expected);
     EXPECT_LE(nmse.error(), 1e-12) << name_of(*ctx);
   }
 }

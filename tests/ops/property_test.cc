@@ -19,12 +19,26 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
-const std::vector<std::unique_ptr<Context>>& machines() {
-  static const std::vector<std::unique_ptr<Context>> all = contexts();
-  return all;
-}
+class Property : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (!IsSkipped()) machines = contexts(GetParam());
+  }
+  void TearDown() override { machines.clear(); }
 
-Context& any_machine() { return *machines()[*rc::gen::inRange<size_t>(0, machines().size())]; }
+ public:
+  static inline std::vector<std::unique_ptr<Context>> machines;
+};
+WICK_ON_EVERY_DEVICE(Property);
+
+Context& any_machine() { return *Property::machines[*rc::gen::inRange<size_t>(0, Property::machines.size())]; }
+
+// What the f64 reference runs on.
+Context& plain() {
+  static Context ctx;
+  return ctx;
+}
 DType any_type() { return *rc::gen::elementOf(std::vector<DType>{DType::kF32, DType::kF16, DType::kBF16}); }
 int64_t any_size(int64_t most = 70) { return *rc::gen::oneOf(rc::gen::inRange<int64_t>(1, 5), rc::gen::inRange<int64_t>(1, most + 1)); }
 
@@ -81,7 +95,7 @@ void check(const char* name, const std::function<void()>& property) {
   EXPECT_TRUE(holds) << name;
 }
 
-TEST(Property, ActivationsOfAnyShapeAndView) {
+TEST_P(Property, ActivationsOfAnyShapeAndView) {
   using Op = void (*)(Context&, const Tensor&, const Tensor&);
   check("f(x)", [] {
     Context& ctx = any_machine();
@@ -89,15 +103,16 @@ TEST(Property, ActivationsOfAnyShapeAndView) {
     const Op op = functions[*rc::gen::inRange<size_t>(0, functions.size())];  // an index: rapidcheck prints what it drew
     const Tensor x = any_view(any_values(any_shape(0, 5), any_type(), 3));
     const Tensor expected = Tensor::empty(x.shape(), DType::kF64);
-    op(ctx, x.to(DType::kF64), expected);
+    op(plain(), x.to(DType::kF64), expected);
+    const Tensor in = on(ctx, x);
     const bool in_place = x.rows_contiguous() && *rc::gen::arbitrary<bool>();
-    const Tensor y = in_place ? x : any_output(x.shape(), x.dtype());
-    op(ctx, x, y);
+    const Tensor y = in_place ? in : on(ctx, any_output(x.shape(), x.dtype()));
+    op(ctx, in, y);
     expect_close(y, expected, 0.1);
   });
 }
 
-TEST(Property, GatedActivations) {
+TEST_P(Property, GatedActivations) {
   using Op = void (*)(Context&, const Tensor&, const Tensor&, const Tensor&);
   check("f(gate) up", [] {
     Context& ctx = any_machine();
@@ -107,14 +122,15 @@ TEST(Property, GatedActivations) {
     const DType type = any_type();
     const Tensor gate = any_view(any_values(shape, type)), up = any_view(any_values(shape, type));
     const Tensor expected = Tensor::empty(shape, DType::kF64);
-    op(ctx, gate.to(DType::kF64), up.to(DType::kF64), expected);
-    const Tensor y = up.rows_contiguous() && *rc::gen::arbitrary<bool>() ? up : any_output(shape, type);
-    op(ctx, gate, up, y);
+    op(plain(), gate.to(DType::kF64), up.to(DType::kF64), expected);
+    const Tensor second = on(ctx, up);
+    const Tensor y = up.rows_contiguous() && *rc::gen::arbitrary<bool>() ? second : on(ctx, any_output(shape, type));
+    op(ctx, on(ctx, gate), second, y);
     expect_close(y, expected, 0.5);
   });
 }
 
-TEST(Property, SoftmaxOverAnyDimension) {
+TEST_P(Property, SoftmaxOverAnyDimension) {
   using Op = void (*)(Context&, const Tensor&, int, const Tensor&);
   check("softmax(x, dim)", [] {
     Context& ctx = any_machine();
@@ -123,14 +139,15 @@ TEST(Property, SoftmaxOverAnyDimension) {
     const Tensor x = any_view(any_values(any_shape(1, 5), any_type(), 4));
     const int dim = *rc::gen::inRange(-x.rank(), x.rank());
     const Tensor expected = Tensor::empty(x.shape(), DType::kF64);
-    op(ctx, x.to(DType::kF64), dim, expected);
-    const Tensor y = *rc::gen::arbitrary<bool>() ? x : any_view(Tensor::zeros(x.shape(), x.dtype()));
-    op(ctx, x, dim, y);
+    op(plain(), x.to(DType::kF64), dim, expected);
+    const Tensor in = on(ctx, x);
+    const Tensor y = *rc::gen::arbitrary<bool>() ? in : on(ctx, any_view(Tensor::zeros(x.shape(), x.dtype())));
+    op(ctx, in, dim, y);
     expect_close(y, expected, op == Op(ops::softmax) ? 0.1 : 30);
   });
 }
 
-TEST(Property, Norms) {
+TEST_P(Property, Norms) {
   check("rms_norm, layer_norm, add_rms_norm", [] {
     Context& ctx = any_machine();
     const DType type = any_type();
@@ -138,30 +155,31 @@ TEST(Property, Norms) {
     const DType weight_type = *rc::gen::element(type, DType::kF32);
     const Tensor w = any_view(any_values({x.dim(-1)}, weight_type)), b = any_view(any_values({x.dim(-1)}, weight_type));
     const auto f64 = [](const Tensor& t) { return t.to(DType::kF64); };
-    const Tensor y = x.rows_contiguous() && *rc::gen::arbitrary<bool>() ? x : any_output(x.shape(), type);
     const Tensor before = f64(x);
+    const Tensor in = on(ctx, x), weight = on(ctx, w);
+    const Tensor y = x.rows_contiguous() && *rc::gen::arbitrary<bool>() ? in : on(ctx, any_output(x.shape(), type));
     switch (*rc::gen::inRange(0, 3)) {
       case 0:
-        ops::rms_norm(ctx, x, w, 1e-5, y);
-        return expect_close(y, ops::rms_norm(ctx, before, f64(w), 1e-5), 4);
+        ops::rms_norm(ctx, in, weight, 1e-5, y);
+        return expect_close(y, ops::rms_norm(plain(), before, f64(w), 1e-5), 4);
       case 1:
-        ops::layer_norm(ctx, x, w, b, 1e-5, y);
-        return expect_close(y, ops::layer_norm(ctx, before, f64(w), f64(b), 1e-5), x.dim(-1) == 1 ? 300 : 30);
+        ops::layer_norm(ctx, in, weight, on(ctx, b), 1e-5, y);
+        return expect_close(y, ops::layer_norm(plain(), before, f64(w), f64(b), 1e-5), x.dim(-1) == 1 ? 300 : 30);
       default: {
-        const Tensor r = any_values(x.shape(), type);
+        const Tensor r = on(ctx, any_values(x.shape(), type));
         std::vector<float> sums;
-        const std::vector<double> values = values_of(x), residual = values_of(r);
+        const std::vector<double> values = values_of(before), residual = values_of(r);
         for (size_t i = 0; i < values.size(); ++i) sums.push_back(static_cast<float>(values[i]) + static_cast<float>(residual[i]));
         const Tensor expected = Tensor::from_values(sums, x.shape(), type);
-        ops::add_rms_norm(ctx, x, r, w, 1e-5, y);
+        ops::add_rms_norm(ctx, in, r, weight, 1e-5, y);
         RC_ASSERT(same_bits(r, expected));
-        return expect_close(y, ops::rms_norm(ctx, f64(expected), f64(w), 1e-5), 4);
+        return expect_close(y, ops::rms_norm(plain(), f64(expected), f64(w), 1e-5), 4);
       }
     }
   });
 }
 
-TEST(Property, RopeInAllLayouts) {
+TEST_P(Property, RopeInAllLayouts) {
   using Op = void (*)(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&);
   check("rope", [] {
     Context& ctx = any_machine();
@@ -176,30 +194,31 @@ TEST(Property, RopeInAllLayouts) {
     const DType table_type = *rc::gen::element(type, DType::kF32);
     const Tensor cos = any_view(any_values(table_shape, table_type)), sin = any_view(any_values(table_shape, table_type));
     const Tensor expected = Tensor::empty(shape, DType::kF64);
-    forms[form](ctx, x.to(DType::kF64), cos.to(DType::kF64), sin.to(DType::kF64), expected);
-    const Tensor y = x.rows_contiguous() && *rc::gen::arbitrary<bool>() ? x : any_output(shape, type);
-    forms[form](ctx, x, cos, sin, y);
+    forms[form](plain(), x.to(DType::kF64), cos.to(DType::kF64), sin.to(DType::kF64), expected);
+    const Tensor in = on(ctx, x);
+    const Tensor y = x.rows_contiguous() && *rc::gen::arbitrary<bool>() ? in : on(ctx, any_output(shape, type));
+    forms[form](ctx, in, on(ctx, cos), on(ctx, sin), y);
     expect_close(y, expected, 1);
   });
 }
 
-TEST(Property, MatmulAndLinear) {
+TEST_P(Property, MatmulAndLinear) {
   check("a b", [] {
     Context& ctx = any_machine();
     const DType type = any_type();
     const int64_t m = any_size(20), n = any_size(50), k = any_size(80), batch = any_size(3);
     const Tensor a = any_view(any_values({batch, m, k}, type)), b = any_view(any_values({*rc::gen::element<int64_t>(1, batch), k, n}, type));
-    const Tensor expected = ops::matmul(ctx, a.to(DType::kF64), b.to(DType::kF64));
-    const Tensor y = any_view(Tensor::zeros({batch, m, n}, type));
-    ops::matmul(ctx, a, b, y);
+    const Tensor expected = ops::matmul(plain(), a.to(DType::kF64), b.to(DType::kF64));
+    const Tensor left = on(ctx, a), y = on(ctx, any_view(Tensor::zeros({batch, m, n}, type)));
+    ops::matmul(ctx, left, on(ctx, b), y);
     expect_close(y, expected, static_cast<double>(k));
     const Tensor weight = any_view(b.slice(0, 0, 1).contiguous().reshape({k, n}).transpose(0, 1).contiguous());
-    ops::linear(ctx, a, weight, y);
-    expect_close(y, ops::matmul(ctx, a.to(DType::kF64), weight.to(DType::kF64).transpose(0, 1)), static_cast<double>(k));
+    ops::linear(ctx, left, on(ctx, weight), y);
+    expect_close(y, ops::matmul(plain(), a.to(DType::kF64), weight.to(DType::kF64).transpose(0, 1)), static_cast<double>(k));
   });
 }
 
-TEST(Property, AttentionIsSoftmaxOfProducts) {
+TEST_P(Property, AttentionIsSoftmaxOfProducts) {
   check("attention", [] {
     Context& ctx = any_machine();
     const DType type = any_type();
@@ -207,17 +226,18 @@ TEST(Property, AttentionIsSoftmaxOfProducts) {
     const bool causal = *rc::gen::arbitrary<bool>();
     const Tensor q = any_view(any_values({batch, kv_heads * group, rows, dim}, type)), k = any_view(any_values({batch, kv_heads, keys, dim}, type)),
                  v = any_view(any_values({batch, kv_heads, keys, dim}, type));
-    const Tensor y = any_view(Tensor::zeros(q.shape(), type));
-    ops::attention(ctx, q, k, v, {.causal = causal}, y);
+    const Tensor there = on(ctx, any_view(Tensor::zeros(q.shape(), type)));
+    ops::attention(ctx, on(ctx, q), on(ctx, k), on(ctx, v), {.causal = causal}, there);
+    const Tensor y = there.to(Device::cpu());
     for (int64_t b = 0; b < batch; ++b) {
       for (int64_t h = 0; h < q.dim(1); ++h) {
         const auto at = [&](const Tensor& t, int64_t head) { return t.slice(0, b, b + 1).slice(1, head, head + 1).to(DType::kF64).reshape({t.dim(2), dim}); };
-        const Tensor scores = ops::matmul(ctx, at(q, h), at(k, h / group).transpose(0, 1));
+        const Tensor scores = ops::matmul(plain(), at(q, h), at(k, h / group).transpose(0, 1));
         for (int64_t i = 0; i < rows * keys; ++i) {
           double& score = scores.data<double>()[i];
           score = causal && i % keys > i / keys + keys - rows ? -INFINITY : score / std::sqrt(static_cast<double>(dim));
         }
-        expect_close(y.slice(0, b, b + 1).slice(1, h, h + 1), ops::matmul(ctx, ops::softmax_last_dim(ctx, scores), at(v, h / group)), 4);
+        expect_close(y.slice(0, b, b + 1).slice(1, h, h + 1), ops::matmul(plain(), ops::softmax_last_dim(plain(), scores), at(v, h / group)), 4);
       }
     }
   });

@@ -7,6 +7,9 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
+class RopeOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(RopeOnDevice);
+
 using Rope = Tensor (*)(Context&, const Tensor&, const Tensor&, const Tensor&);
 struct Form {
   const char* name;
@@ -55,13 +58,13 @@ Tensor by_hand(const Form& form, const Tensor& x, const Tables& table) {
   return Tensor::from_values(out, x.shape(), x.dtype());
 }
 
-TEST(Rope, IsTheDefinitionBitForBit) {
+TEST_P(RopeOnDevice, IsTheDefinitionBitForBit) {
   const struct {
     int64_t b, h, t, d, half, table_steps;
   } cases[] = {{2, 5, 10, 16, 8, 10}, {2, 5, 10, 16, 5, 13}, {1, 3, 1, 64, 32, 9}, {3, 1, 7, 6, 3, 7},
                {1, 2, 3, 96, 48, 3},  {2, 3, 5, 65, 31, 5},  {1, 9, 3, 64, 16, 4}, {1, 1, 4097, 8, 4, 4097},
                {2, 2, 3, 130, 65, 8}, {1, 1, 2, 2, 1, 2},    {1, 2, 2, 5, 0, 2}};
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const Form& form : kForms) {
       for (const auto& c : cases) {
         for (const DType type : kHalfAndSingle) {
@@ -69,7 +72,7 @@ TEST(Rope, IsTheDefinitionBitForBit) {
           for (const DType table_type : {type, DType::kF32}) {
             for (const Shape& table_shape : {Shape{c.table_steps, c.half}, Shape{c.b, c.table_steps, c.half}}) {
               const Tables table = tables(table_shape, table_type);
-              EXPECT_TRUE(same_bits(form.run(*ctx, x, table.cos, table.sin), by_hand(form, x, table)))
+              EXPECT_TRUE(same_bits(form.run(*ctx, on(*ctx, x), on(*ctx, table.cos), on(*ctx, table.sin)), by_hand(form, x, table)))
                   << form.name << " " << name_of(*ctx) << " " << x.shape().to_string() << " " << table_shape.to_string() << " "
                   << dtype_name(type);
             }
@@ -110,17 +113,17 @@ TEST(Rope, LayoutsAgreeAndPairingsDiffer) {
 }
 
 // Candle steps T instead of Tc rows of a rank-3 table per batch row.
-TEST(Rope, StackedTablesArePerRowTables) {
-  for (const auto& ctx : contexts()) {
+TEST_P(RopeOnDevice, StackedTablesArePerRowTables) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const Form& form : kForms) {
       for (const int64_t t : {1, 4, 10}) {
         const Tensor x = normal_tensor(shape_of(form, 3, 5, t, 16), DType::kF32, 4);
         const Tables stacked = tables({3, 10, 8});
-        const Tensor y = form.run(*ctx, x, stacked.cos, stacked.sin);
+        const Tensor y = form.run(*ctx, on(*ctx, x), on(*ctx, stacked.cos), on(*ctx, stacked.sin));
         for (int64_t b = 0; b < 3; ++b) {
           const Tensor cos = stacked.cos.slice(0, b, b + 1).contiguous().reshape({10, 8});
           const Tensor sin = stacked.sin.slice(0, b, b + 1).contiguous().reshape({10, 8});
-          EXPECT_TRUE(same_bits(form.run(*ctx, x.slice(0, b, b + 1), cos, sin), y.slice(0, b, b + 1)))
+          EXPECT_TRUE(same_bits(form.run(*ctx, on(*ctx, x.slice(0, b, b + 1)), on(*ctx, cos), on(*ctx, sin)), y.slice(0, b, b + 1)))
               << form.name << " row " << b << " T " << t;
         }
       }

@@ -7,26 +7,32 @@ namespace {
 
 using namespace test;  // NOLINT(google-build-using-namespace)
 
-TEST(Softmax, Golden) {
+class LogSoftmaxOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(LogSoftmaxOnDevice);
+
+class SoftmaxOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(SoftmaxOnDevice);
+
+TEST_P(SoftmaxOnDevice, Golden) {
   const Tensor x = Tensor::from_values(std::vector<float>{0, 1, 0, 1, -2, 2, 3, -3}, {2, 4});
-  for (const auto& ctx : contexts()) {
-    expect_values(ops::softmax(*ctx, x, 1), {.1345, .3655, .1345, .3655, .0049, .2671, .7262, .0018}, 5e-5);
-    expect_values(ops::softmax(*ctx, Tensor::from_values(std::vector<float>{1234, 0}, {2}), 0), {1, 0}, 0);
+  for (const auto& ctx : contexts(GetParam())) {
+    expect_values(ops::softmax(*ctx, on(*ctx, x), 1), {.1345, .3655, .1345, .3655, .0049, .2671, .7262, .0018}, 5e-5);
+    expect_values(ops::softmax(*ctx, on(*ctx, Tensor::from_values(std::vector<float>{1234, 0}, {2})), 0), {1, 0}, 0);
     // Down the columns: each of 2 elements, 1 / (1 + e^(b - a)).
-    const std::vector<double> y = values_of(ops::softmax(*ctx, x, 0));
+    const std::vector<double> y = values_of(ops::softmax(*ctx, on(*ctx, x), 0));
     EXPECT_NEAR(y[0], 1 / (1 + std::exp(-2.0)), 1e-6);
     EXPECT_NEAR(y[7], 1 / (1 + std::exp(4.0)), 1e-6);
   }
 }
 
-TEST(Softmax, MatchesTheSlowTwin) {
+TEST_P(SoftmaxOnDevice, MatchesTheSlowTwin) {
   Context plain;
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       Nmse nmse;
       for (const int64_t n : kSizes) {
         const Tensor x = normal_tensor({3, n}, type, 1);
-        nmse.add(ops::softmax_last_dim(*ctx, x), ops::softmax_last_dim(plain, x.to(DType::kF64)));
+        nmse.add(ops::softmax_last_dim(*ctx, on(*ctx, x)), ops::softmax_last_dim(plain, x.to(DType::kF64)));
       }
       EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
     }
@@ -60,23 +66,23 @@ TEST(Softmax, RowsDoNotDependOnEachOther) {
 }
 
 // Candle sums half types in the half type, where 2048 + 1 is 2048.
-TEST(Softmax, LongRowsOfHalves) {
-  for (const auto& ctx : contexts()) {
+TEST_P(SoftmaxOnDevice, LongRowsOfHalves) {
+  for (const auto& ctx : contexts(GetParam())) {
     for (const DType type : kHalfAndSingle) {
       const Tensor x = Tensor::from_values(std::vector<float>(100000, 0.5f), {100000}, type);
       const double expected = values_of(Tensor::from_values(std::vector<float>{1e-5f}, {1}, type))[0];
-      for (const double y : values_of(ops::softmax(*ctx, x, 0))) ASSERT_DOUBLE_EQ(y, expected);
+      for (const double y : values_of(ops::softmax(*ctx, on(*ctx, x), 0))) ASSERT_DOUBLE_EQ(y, expected);
     }
   }
 }
 
-TEST(Softmax, LongRowsOfDifferentValues) {
+TEST_P(SoftmaxOnDevice, LongRowsOfDifferentValues) {
   Context plain;
   const Tensor x = normal_tensor({300007}, DType::kF32, 4);
   const Tensor expected = ops::softmax(plain, x.to(DType::kF64), 0);
-  for (const auto& ctx : contexts()) {
+  for (const auto& ctx : contexts(GetParam())) {
     Nmse nmse;
-    nmse.add(ops::softmax(*ctx, x, 0), expected);
+    nmse.add(ops::softmax(*ctx, on(*ctx, x), 0), expected);
     EXPECT_LE(nmse.error(), 1e-13) << name_of(*ctx);
   }
 }
@@ -141,10 +147,10 @@ TEST(LogSoftmax, MatchesTheSlowTwinInEveryDimensionAndView) {
 }
 
 // The logarithm of a probability that is zero in f32.
-TEST(LogSoftmax, KeepsWhatSoftmaxLoses) {
-  for (const auto& ctx : contexts()) {
-    expect_values(ops::log_softmax(*ctx, Tensor::from_values(std::vector<float>{1000, 0, 1000}, {3}), 0), {-0.69314718, -1000.69314718, -0.69314718}, 1e-4);
-    for (const double value : values_of(ops::log_softmax(*ctx, Tensor::from_values(std::vector<float>{1, NAN}, {2}), 0))) EXPECT_TRUE(std::isnan(value));
+TEST_P(LogSoftmaxOnDevice, KeepsWhatSoftmaxLoses) {
+  for (const auto& ctx : contexts(GetParam())) {
+    expect_values(ops::log_softmax(*ctx, on(*ctx, Tensor::from_values(std::vector<float>{1000, 0, 1000}, {3})), 0), {-0.69314718, -1000.69314718, -0.69314718}, 1e-4);
+    for (const double value : values_of(ops::log_softmax(*ctx, on(*ctx, Tensor::from_values(std::vector<float>{1, NAN}, {2})), 0))) EXPECT_TRUE(std::isnan(value));
   }
   Context ctx;
   expect_error([&] { ops::log_softmax(ctx, Tensor::zeros({2, 3}, DType::kF32), 2); }, "log_softmax: dim is 2, expected -2 to 1");

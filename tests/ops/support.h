@@ -20,6 +20,24 @@ namespace wick::test {
 inline constexpr DType kHalfAndSingle[] = {DType::kF32, DType::kF16, DType::kBF16};
 inline constexpr int64_t kSizes[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 100, 576, 1000, 1025, 4099};
 
+// Tests of what every device computes: the parameter names one. Devices that this build or machine lacks are skipped.
+class OnDevice : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    try {
+      Device::parse(GetParam());
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+};
+inline const auto kEveryDevice = testing::Values("cpu", "cuda");
+#define WICK_ON_EVERY_DEVICE(suite) \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, ::wick::test::kEveryDevice, [](const auto& test) { return std::string(test.param); })
+
+// The same view of a copy in the memory of ctx's device; on the CPU the tensor itself.
+inline Tensor on(const Context& ctx, const Tensor& tensor) { return tensor.defined() ? tensor.to(ctx.device()) : tensor; }
+
 // One context per instruction set of this machine and number of threads; the first is scalar with one thread.
 inline std::vector<std::unique_ptr<Context>> contexts() {
   std::vector<std::unique_ptr<Context>> all;
@@ -30,7 +48,25 @@ inline std::vector<std::unique_ptr<Context>> contexts() {
   return all;
 }
 
+// As above on the CPU, on another device one.
+inline std::vector<std::unique_ptr<Context>> contexts(const std::string& device) {
+  if (device == "cpu") return contexts();
+  std::vector<std::unique_ptr<Context>> one;
+  one.push_back(std::make_unique<Context>(Device::parse(device), Context::Options{1}));
+  return one;
+}
+
+// One context per instruction set with two threads; on another device one.
+inline std::vector<std::unique_ptr<Context>> contexts_of_two_threads(const std::string& device) {
+  std::vector<std::unique_ptr<Context>> all;
+  for (const auto& each : contexts(device)) {
+    if (each->threads() == 1) all.push_back(std::make_unique<Context>(each->device(), Context::Options{2, each->isa()}));
+  }
+  return all;
+}
+
 inline std::string name_of(const Context& ctx) {
+  if (!ctx.device().is_cpu()) return ctx.device().name();
   return std::string(isa_name(ctx.isa())) + " with " + std::to_string(ctx.threads()) + " threads";
 }
 
@@ -44,7 +80,7 @@ inline Tensor normal_tensor(const Shape& shape, DType type, uint32_t seed) {
 }
 
 inline std::vector<double> values_of(const Tensor& tensor) {
-  const Tensor wide = tensor.contiguous().to(DType::kF64);
+  const Tensor wide = tensor.to(Device::cpu()).contiguous().to(DType::kF64);
   return std::vector<double>(wide.data<double>(), wide.data<double>() + wide.elements());
 }
 
@@ -83,7 +119,8 @@ inline Tensor column_major(const Tensor& tensor) {
   return tensor.transpose(0, tensor.rank() - 1).contiguous().transpose(0, tensor.rank() - 1);
 }
 
-inline bool same_bits(const Tensor& a, const Tensor& b) {
+inline bool same_bits(const Tensor& first, const Tensor& second) {
+  const Tensor a = first.to(Device::cpu()), b = second.to(Device::cpu());
   if (!(a.shape() == b.shape()) || a.dtype() != b.dtype()) return false;
   bool same = true;
   const size_t bytes = static_cast<size_t>(traits(a.dtype()).bytes);

@@ -52,7 +52,7 @@ TEST(Device, ABackendCanBeAdded) {
 
 TEST(Device, Names) {
   EXPECT_TRUE(Device::parse("cpu") == Device::cpu());
-  for (const char* name : {"cuda", "", "cpu:1", "cpu:", "cpu:x", "cpu:-1", "cpu:99999999999"}) EXPECT_THROW(Device::parse(name), Error) << name;
+  for (const char* name : {"cuda:100000", "", "cpu:1", "cpu:", "cpu:x", "cpu:-1", "cpu:99999999999"}) EXPECT_THROW(Device::parse(name), Error) << name;
 }
 
 TEST(Device, LargeBlocksBeginOnAHugePageAndAreCommittedWhenTouched) {

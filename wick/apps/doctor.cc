@@ -18,6 +18,7 @@
 #include "wick/base/error.h"
 #include "wick/base/file.h"
 #include "wick/base/machine.h"
+#include "wick/tensor/device.h"
 
 extern char** environ;
 
@@ -52,6 +53,12 @@ Json instruction_sets() {
     if (isa_available(isa)) available.push_back(isa_name(isa));
   }
   return available;
+}
+
+Json device_names() {
+  Json names = Json::array();
+  for (const Device& device : Device::available()) names.push_back(device.name());
+  return names;
 }
 
 // What default_isa() gives, or why it gives nothing.
@@ -115,7 +122,7 @@ Json report() {
                {"memory_limit_bytes", memory_limit_bytes()},
                {"memory_available_bytes", memory_available_bytes()},
                {"read_gb_s", bandwidth_report(limits.threads())},
-               {"devices", {"cpu"}},
+               {"devices", device_names()},
                {"cache", cache_report()},
                {"environment", wick_environment()}};
   return json;

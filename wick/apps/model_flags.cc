@@ -17,7 +17,7 @@ void ModelFlags::declare_model(Flags& flags) {
 void ModelFlags::declare(Flags& flags) {
   constexpr int64_t kMaxThreads = 4096;
   declare_model(flags);
-  flags.text("--device", "DEVICE", device_, "Where to run: cpu (default)");
+  flags.text("--device", "DEVICE", device_, "Where to run: cpu (default), cuda, cuda:N");
   flags.integer("-t,--threads", "N", 1, kMaxThreads, threads_, "Threads; default: physical cores, affinity or CPU quota, the smallest");
   flags.integer("-c,--ctx", "N", 1, std::numeric_limits<int64_t>::max(), context_, "Context in tokens; default: the model's, capped by memory");
   flags.choice("--kv-type", "TYPE", {"f32", "bf16", "f16", "q8_0"}, kv_type_, "Cache of keys and values: f32, bf16, f16 (default), q8_0");

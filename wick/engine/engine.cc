@@ -17,14 +17,14 @@ namespace {
 constexpr int64_t kLogitRows = 64;
 
 // Positions per sequence: what was asked for, the model's own, or what the memory holds.
-int64_t choose_context(const Model& model, const EngineOptions& options, uint64_t page_bytes) {
+int64_t choose_context(const Model& model, const EngineOptions& options, const Device& device, uint64_t page_bytes) {
   const int64_t trained = model.context_length();
   require(options.context >= 0, "context is ", options.context, ", expected a positive number of positions");
   if (options.context > trained) {
     fail(ErrorCode::kLimitExceeded, "context of ", options.context, " positions is longer than the model's ", trained);
   }
   if (options.context > 0) return options.context;
-  const uint64_t available = options.kv_memory ? options.kv_memory : memory_available_bytes() / 2;
+  const uint64_t available = options.kv_memory ? options.kv_memory : device.memory().available / 2;
   const int64_t pages = static_cast<int64_t>(std::min<uint64_t>(available / page_bytes, 1u << 30));
   const int64_t context = std::min(trained, pages / std::max<int32_t>(1, options.max_sequences) * kPagePositions);
   return std::max<int64_t>(std::min<int64_t>(trained, kPagePositions), context);
@@ -70,7 +70,7 @@ struct Engine::Impl {
     config.head_dim = static_cast<int32_t>(dims.head_dim);
     config.type = model->options().exact ? DType::kF32 : options.kv_type;
     const uint64_t page_bytes = config.page_bytes();
-    context = choose_context(*model, options, page_bytes);
+    context = choose_context(*model, options, ctx.device(), page_bytes);
     const int64_t per_sequence = ceil_div(context, kPagePositions);
     int64_t pages = std::min<int64_t>(per_sequence * options.max_sequences, std::numeric_limits<int32_t>::max());
     if (options.kv_memory) pages = std::min<int64_t>(pages, static_cast<int64_t>(options.kv_memory / page_bytes));
@@ -80,9 +80,9 @@ struct Engine::Impl {
            options.kv_memory, " are allowed; ", pages * kPagePositions, " positions would fit");
     }
     const uint64_t bytes = static_cast<uint64_t>(config.pages) * page_bytes;
-    if (bytes > memory_limit_bytes()) {
+    if (const uint64_t limit = ctx.device().memory().limit; bytes > limit) {
       fail(ErrorCode::kOutOfMemory, "the cache of ", options.max_sequences, " sequences of ", context, " positions needs ", bytes,
-           " bytes, more than this machine's ", memory_limit_bytes());
+           " bytes, more than the ", limit, " of device ", ctx.device().name());
     }
     return config;
   }

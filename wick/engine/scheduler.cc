@@ -11,9 +11,10 @@ Scheduler::Scheduler(Context& ctx, const LanguageModel& network, nn::KvPool& poo
       network_(network),
       pool_(pool),
       limits_(limits),
-      buffer_(nn::StepLimits{static_cast<int32_t>(limits.rows), static_cast<int32_t>(limits.sequences), limits.context}),
+      buffer_(nn::StepLimits{static_cast<int32_t>(limits.rows), static_cast<int32_t>(limits.sequences), limits.context}, ctx.device()),
       workspace_(network.make_workspace(ctx.device(), {limits.rows, limits.logit_rows})),
       logits_(Tensor::empty({limits.logit_rows, network.dims().vocab}, DType::kF32, ctx.device())),
+      readable_logits_(ctx.stream() ? Tensor::staging(logits_.shape(), DType::kF32, ctx.device()) : logits_),
       sampler_(network.dims().vocab) {
   running_.reserve(static_cast<size_t>(limits.sequences));
   shares_.reserve(static_cast<size_t>(limits.sequences));
@@ -110,9 +111,12 @@ bool Scheduler::add_share(Sequence& sequence, int64_t max_rows, int64_t max_logi
 }
 
 void Scheduler::run() {
-  const StepBatch batch = buffer_.view();
+  const StepBatch& batch = buffer_.upload(ctx_);
   if (batch.rows == 0) return;
-  network_.step(ctx_, batch, pool_, *workspace_, logits_.slice(0, 0, batch.logit_count));
+  const Tensor logits = logits_.slice(0, 0, batch.logit_count);
+  network_.step(ctx_, batch, pool_, *workspace_, logits);
+  if (readable_logits_.raw() != logits_.raw()) ctx_.copy(readable_logits_.raw(), logits.raw(), logits.bytes());
+  ctx_.synchronize();
 }
 
 // Hands the outcome of a step to one sequence. Its failure is its own.
@@ -121,7 +125,7 @@ void Scheduler::deliver(const Share& share) {
   try {
     const Request& request = sequence.request();
     const int64_t vocab = network_.dims().vocab;
-    const auto row = [&](int32_t i) { return std::span(logits_.data<float>() + (share.first_logit + i) * vocab, static_cast<size_t>(vocab)); };
+    const auto row = [&](int32_t i) { return std::span(readable_logits_.data<float>() + (share.first_logit + i) * vocab, static_cast<size_t>(vocab)); };
     const bool was_prompt = sequence.in_prompt();
     if (was_prompt && request.prompt_logits != Request::Logits::kNone && request.on_prompt_logits) {
       const int64_t first = sequence.evaluated() + share.rows - share.logits;

@@ -57,7 +57,8 @@ class Scheduler {
   SchedulerLimits limits_;
   nn::StepBuffer buffer_;
   std::unique_ptr<Workspace> workspace_;
-  Tensor logits_;  // [logit_rows, V]
+  Tensor logits_;          // [logit_rows, V]
+  Tensor readable_logits_;  // the same where the CPU reads it
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission

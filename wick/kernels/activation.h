@@ -27,11 +27,14 @@ struct ActivationArgs {
 
 // y = function(gate), or function(gate) * up.
 // cpu: in f32, rounded once. Where e^-x overflows to infinity, silu and sigmoid are the zero they should be; gelu_tanh is
-// x / (1 + e^-t), t = 2 sqrt(2 / pi) (x + 0.044715 x^3); gelu through erfc, which does not cancel for negative x. ref: in f64.
+// x / (1 + e^-t), t = 2 sqrt(2 / pi) (x + 0.044715 x^3); gelu through erfc, which does not cancel for negative x. cuda: the same, on ctx's stream. ref: in f64.
 namespace ref {
 void activation(Context& ctx, const ActivationArgs& args);
 }
 namespace cpu {
+void activation(Context& ctx, const ActivationArgs& args);
+}
+namespace cuda {
 void activation(Context& ctx, const ActivationArgs& args);
 }
 

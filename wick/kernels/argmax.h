@@ -18,5 +18,8 @@ void argmax(Context& ctx, const ArgmaxArgs& args);
 namespace cpu {
 void argmax(Context& ctx, const ArgmaxArgs& args);
 }
+namespace cuda {
+void argmax(Context& ctx, const ArgmaxArgs& args);
+}
 
 }  // namespace wick

@@ -61,6 +61,12 @@ void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& b
 // The same on plain rows, whose elements are neighbours. No scores matrix, no copy of k and v. y may be q.
 void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cpu
+namespace cuda {
+// On ctx's stream. batch.on_device is set; every pointer of args but those of batch is in the device's memory.
+// Rows do not depend on each other; blocks of positions are merged in an order that depends on the shape of the step.
+void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
+void attention(Context& ctx, const DenseAttentionArgs& args);
+}  // namespace cuda
 
 namespace ref {
 // Explicit softmax in f64.

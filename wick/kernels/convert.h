@@ -1,4 +1,4 @@
-// Copies between float types. Not checked here: ops/ does that.
+// Copies of rows, and between float types. Not checked here: ops/ does that.
 #pragma once
 
 #include "wick/kernels/rows.h"
@@ -12,6 +12,17 @@ void convert(const RowsView& from, const RowsView& to);
 }
 namespace cpu {
 void convert(Context& ctx, const RowsView& from, const RowsView& to);
+}
+namespace cuda {
+void convert(Context& ctx, const RowsView& from, const RowsView& to);
+}
+
+// to = from, bit for bit. Views of the same rows of one plain type, any step.
+namespace cpu {
+void copy(Context& ctx, const RowsView& from, const RowsView& to);
+}
+namespace cuda {
+void copy(Context& ctx, const RowsView& from, const RowsView& to);
 }
 
 }  // namespace wick

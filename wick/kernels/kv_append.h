@@ -33,6 +33,10 @@ namespace cpu {
 void rope_append(Context& ctx, const RopeAppendArgs& args, const StepBatch& batch, const KvLayerView& cache);
 
 }  // namespace cpu
+namespace cuda {
+// The same bits, on ctx's stream. batch.on_device is set.
+void rope_append(Context& ctx, const RopeAppendArgs& args, const StepBatch& batch, const KvLayerView& cache);
+}  // namespace cuda
 
 namespace ref {
 

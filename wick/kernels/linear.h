@@ -32,6 +32,12 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
 }
+// On ctx's stream. Up to kFewRows rows as above, every quantised segment as if it were precise; with more, x and quantised weights are rounded
+// to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and on which of the two ways is taken.
+namespace cuda {
+inline constexpr int64_t kFewRows = 8;
+void linear(Context& ctx, const LinearArgs& args);
+}  // namespace cuda
 
 // The same with a matrix that is packed panel by panel on the way: y[t, n] = sum over k of round(x[t, k]) * b[n, k] (+ bias[n]).
 struct MatmulArgs {
@@ -56,6 +62,13 @@ struct MatmulArgs {
 };
 void matmul(const MatmulArgs& args);
 }  // namespace ref
+
+namespace cuda {
+// x rounded to bf16 where b is; sums in f32 in ascending k.
+void matmul(Context& ctx, const MatmulArgs& args);
+// As cpu::pack: rows are copied to the device as they are stored and packed there.
+void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
+}  // namespace cuda
 
 namespace cpu {
 void matmul(Context& ctx, const MatmulArgs& args);

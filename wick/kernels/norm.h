@@ -26,7 +26,8 @@ struct LayerNormArgs {
 
 // y = x / sqrt(mean(x^2) + eps) * weight, row by row. With a residual r: r = round(r + x), y = r / sqrt(mean(r^2) + eps) * weight.
 // cpu: squares summed in f32 in chains whose order depends on the row's size only, 1,024 elements at a time, those sums and the scale in
-// f64; (x * scale) * weight in f32, rounded once. ref: all in f64.
+// f64; (x * scale) * weight in f32, rounded once. cuda: all in f32, sums in an order that depends on the row's size and alignment and on
+// whether there are more than 512 rows, on ctx's stream. ref: all in f64.
 //
 // y = (x - m) / sqrt(mean((x - m)^2) + eps) * weight + bias, m = mean(x).
 // cpu: sums as above. m is a sum of two floats, the second the mean of what the first leaves: a mean far from zero costs no precision,
@@ -39,5 +40,9 @@ namespace cpu {
 void rms_norm(Context& ctx, const RmsNormArgs& args);
 void layer_norm(Context& ctx, const LayerNormArgs& args);
 }  // namespace cpu
+namespace cuda {
+void rms_norm(Context& ctx, const RmsNormArgs& args);
+void layer_norm(Context& ctx, const LayerNormArgs& args);
+}  // namespace cuda
 
 }  // namespace wick

@@ -29,11 +29,15 @@ struct RopeArgs {
 };
 
 // y0 = x0 * cos - x1 * sin;  y1 = x0 * sin + x1 * cos.
-// cpu: each product rounded to f32, so that every instruction set gives the same bits; rounded once more to the type of y. ref: in f64.
+// cpu: each product rounded to f32, so that every instruction set gives the same bits; rounded once more to the type of y. cuda: the
+// same bits, on ctx's stream. ref: in f64.
 namespace ref {
 void rope(Context& ctx, const RopeArgs& args);
 }
 namespace cpu {
+void rope(Context& ctx, const RopeArgs& args);
+}
+namespace cuda {
 void rope(Context& ctx, const RopeArgs& args);
 }
 

@@ -27,6 +27,7 @@ struct LlamaWorkspace final : Workspace {
     const ModelDims& dims = config.dims;
     const auto make = [&](int64_t rows, int64_t width) { return Tensor::empty({rows, width}, DType::kF32, device); };
     tokens = Tensor::empty({step.rows}, DType::kI32, device);
+    logit_rows = Tensor::empty({step.logit_rows}, DType::kI32, device);
     x = make(step.rows, dims.d_model);
     normed = make(step.rows, dims.d_model);
     qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
@@ -37,7 +38,7 @@ struct LlamaWorkspace final : Workspace {
   }
   ActivationLimits limits;
   nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
-  Tensor tokens;  // i32
+  Tensor tokens, logit_rows;  // i32
   Tensor x, normed, qkv, heads, gate_up, hidden, last;
 };
 
@@ -54,7 +55,7 @@ class Llama final : public LanguageModel {
     const bool tied = !weights.contains("output.weight");
     head_ = tied ? nn::Linear(embedding_.weight()) : weights.linear({{"output", dims.vocab, true}}, dims.d_model);
     if (weights.contains("rope_freqs.weight")) {
-      config_.rope.frequency_factors = weights.vector("rope_freqs.weight", config_.rope.rotary_dim / 2);
+      config_.rope.frequency_factors = weights.values("rope_freqs.weight", config_.rope.rotary_dim / 2);
     }
     nn::rope_frequencies(config_.rope);  // throws now rather than at the first step
     weight_bytes_ = weights.bytes_loaded() - (tied ? 0 : table_bytes);
@@ -74,13 +75,35 @@ class Llama final : public LanguageModel {
   void step(Context& ctx, const StepBatch& batch, nn::KvPool& pool, Workspace& workspace, const Tensor& logits) const override {
     auto& space = dynamic_cast<LlamaWorkspace&>(workspace);
     space.rope.ensure(ctx, 1 + *std::max_element(batch.positions, batch.positions + batch.rows));
+    DeviceStream* const stream = ctx.stream();
+    const bool decodes = batch.rows == batch.sequences && batch.logit_count == batch.rows;
+    if (!stream || !decodes) return run(ctx, batch, pool, space, logits);
+    stream->replay(step_key(ctx, batch, pool, space, logits), [&] { run(ctx, batch, pool, space, logits); });
+  }
+
+ private:
+  // All that a step of one row per sequence gives the device follows from this.
+  static uint64_t step_key(const Context& ctx, const StepBatch& batch, const nn::KvPool& pool, const LlamaWorkspace& space, const Tensor& logits) {
+    uint64_t key = 0;
+    const auto add = [&](uint64_t value) { key = (key ^ value) * 0x9e3779b97f4a7c15u + (key >> 29); };
+    for (const void* place : {static_cast<const void*>(batch.tokens), static_cast<const void*>(pool.layer(0).pages), static_cast<const void*>(&space),
+                              static_cast<const void*>(space.rope.cos().raw()), static_cast<const void*>(logits.raw())}) {
+      add(reinterpret_cast<uintptr_t>(place));
+    }
+    add(static_cast<uint64_t>(batch.rows));
+    add(static_cast<uint64_t>(page_bucket(batch)));
+    add(ctx.scratch_version());
+    return key;
+  }
+
+  void run(Context& ctx, const StepBatch& batch, nn::KvPool& pool, LlamaWorkspace& space, const Tensor& logits) const {
     const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
     const Tensor x = rows(space.x);
     const Tensor normed = rows(space.normed);
     const Tensor hidden = rows(space.hidden);
     const Tensor gate_up = rows(space.gate_up);
     const Tensor tokens = rows(space.tokens);
-    std::copy_n(batch.tokens, batch.rows, tokens.data<int32_t>());
+    ctx.copy(tokens.raw(), batch.tokens, tokens.bytes());
     ops::embedding(ctx, tokens, *embedding_.weight(), x);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
@@ -94,7 +117,6 @@ class Llama final : public LanguageModel {
     write_logits(ctx, batch, space, x, logits);
   }
 
- private:
   Layer load_layer(WeightLoader& weights, const std::string& prefix) const {
     const ModelDims& dims = config_.dims;
     const int64_t q = dims.heads * dims.head_dim;
@@ -126,9 +148,9 @@ class Llama final : public LanguageModel {
   void write_logits(Context& ctx, const StepBatch& batch, LlamaWorkspace& space, const Tensor& x, const Tensor& logits) const {
     if (batch.logit_count == 0) return;
     const Tensor last = space.last.slice(0, 0, batch.logit_count);
-    for (int32_t i = 0; i < batch.logit_count; ++i) {
-      std::copy_n(x.data<float>() + batch.logit_rows[i] * config_.dims.d_model, config_.dims.d_model, last.data<float>() + i * config_.dims.d_model);
-    }
+    const Tensor wanted = space.logit_rows.slice(0, 0, batch.logit_count);
+    ctx.copy(wanted.raw(), batch.logit_rows, wanted.bytes());
+    ops::embedding(ctx, wanted, x, last);
     ops::rms_norm(ctx, last, final_norm_, config_.norm_eps, last);
     head_.forward(ctx, last, logits);
   }

@@ -1,6 +1,6 @@
 #include "wick/models/weight_loader.h"
 
-#include "wick/ops/embedding.h"
+#include "wick/kernels/block_format.h"
 #include "wick/ops/linear.h"
 
 namespace wick {
@@ -55,12 +55,12 @@ Tensor WeightLoader::biases(const std::vector<Part>& parts, int64_t outputs) {
   int64_t at = 0;
   for (const Part& part : parts) {
     if (contains(part.name + ".bias")) {
-      const Tensor values = vector(part.name + ".bias", part.outputs);
-      std::copy_n(values.data<float>(), part.outputs, bias.data<float>() + at);
+      const Tensor own = values(part.name + ".bias", part.outputs);
+      std::copy_n(own.data<float>(), part.outputs, bias.data<float>() + at);
     }
     at += part.outputs;
   }
-  return bias;
+  return bias.to(ctx_.device());
 }
 
 nn::Linear WeightLoader::linear(const std::vector<Part>& parts, int64_t inputs) {
@@ -76,15 +76,14 @@ nn::Linear WeightLoader::linear(const std::vector<Part>& parts, int64_t inputs) 
   return linear;
 }
 
-Tensor WeightLoader::vector(const std::string& name, int64_t size) {
+Tensor WeightLoader::values(const std::string& name, int64_t size) {
   const TensorInfo& info = expect(name, {size});
-  PackedWeight packed;  // one row: unpacking it is the conversion to f32
-  ops::append_weight(ctx_, source(info), true, packed);
-  Tensor values = Tensor::empty({1, size}, DType::kF32);
-  const Tensor first = Tensor::zeros({1}, DType::kI32);
-  ops::embedding(ctx_, first, packed, values);
+  std::vector<std::byte> stored(info.bytes);
+  file_.read(info, 0, stored);
+  Tensor values = Tensor::empty({size}, DType::kF32);
+  decode_blocks(info.dtype, stored.data(), size, values.data<float>());
   loaded(info);
-  return values.reshape({size});
+  return values;
 }
 
 }  // namespace wick

@@ -22,8 +22,9 @@ class WeightLoader {
   };
   // The parts side by side as one Linear of `inputs` inputs; each may have a "NAME.bias".
   nn::Linear linear(const std::vector<Part>& parts, int64_t inputs);
-  // A vector of `size` values in f32.
-  Tensor vector(const std::string& name, int64_t size);
+  // A vector of `size` values in f32, on the device of ctx and on the CPU.
+  Tensor vector(const std::string& name, int64_t size) { return values(name, size).to(ctx_.device()); }
+  Tensor values(const std::string& name, int64_t size);
   bool contains(const std::string& name) const { return file_.find(name) != nullptr; }
   // Rows of a matrix tensor with `inputs` columns: the vocabulary size, for a table. Error when there is none.
   int64_t rows(const std::string& name, int64_t inputs) const;

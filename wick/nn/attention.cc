@@ -15,7 +15,7 @@ void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64
 }
 
 // The three biases in one row; undefined when there are none.
-Tensor join_biases(const Tensor& q, const Tensor& k, const Tensor& v, int64_t q_size, int64_t kv_size) {
+Tensor join_biases(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, int64_t q_size, int64_t kv_size) {
   if (!q.defined() && !k.defined() && !v.defined()) return {};
   Tensor joined = Tensor::empty({q_size + 2 * kv_size}, DType::kF32);
   float* out = joined.data<float>();
@@ -24,7 +24,7 @@ Tensor join_biases(const Tensor& q, const Tensor& k, const Tensor& v, int64_t q_
             dtype_name(bias->dtype()), " ", bias->shape(), ", expected f32 [", size, "] for each of q, k and v, or none");
     out = std::copy_n(bias->contiguous().data<float>(), size, out);
   }
-  return joined;
+  return joined.to(ctx.device());
 }
 
 }  // namespace
@@ -40,7 +40,7 @@ QkvProjection::QkvProjection(Context& ctx, const HeadDims& dims, const Tensor& q
   check_weight("q", q, q_size, q.dim(1));
   check_weight("k", k, kv_size, q.dim(1));
   check_weight("v", v, kv_size, q.dim(1));
-  linear_ = Linear(ctx, {ops::weight_source(q), ops::weight_source(k), ops::weight_source(v)}, join_biases(q_bias, k_bias, v_bias, q_size, kv_size), false);
+  linear_ = Linear(ctx, {ops::weight_source(q), ops::weight_source(k), ops::weight_source(v)}, join_biases(ctx, q_bias, k_bias, v_bias, q_size, kv_size), false);
 }
 
 QkvProjection::Output QkvProjection::forward(Context& ctx, const Tensor& x) const {

@@ -1,6 +1,5 @@
 #include "wick/nn/kv_pool.h"
 
-#include <cstring>
 #include <utility>
 
 #include "wick/base/checked.h"
@@ -74,7 +73,7 @@ bool KvPool::append(PageTable& table, int64_t n) {
     const int32_t shared = table.pages_.back();
     for (int32_t i = 0; i < config_.layers; ++i) {
       const KvLayerView view = layer(i);
-      std::memcpy(view.head(page, 0), view.head(shared, 0), static_cast<size_t>(layout_.page_bytes));
+      copy_memory(storage_->device(), view.head(page, 0), storage_->device(), view.head(shared, 0), static_cast<uint64_t>(layout_.page_bytes));
     }
     drop_page(shared);
     table.pages_.back() = page;

@@ -7,6 +7,7 @@
 
 #include "wick/base/error.h"
 #include "wick/ops/activation.h"
+#include "wick/ops/device.h"
 #include "wick/ops/linear.h"
 #include "wick/ops/softmax.h"
 
@@ -72,6 +73,7 @@ Mlp::Mlp(Context& ctx, const Tensor& gate, const Tensor& up, const Tensor& down,
 Tensor Mlp::forward(Context& ctx, const Tensor& x) const { return down_.forward(ctx, gated(ctx, function_, gate_up_.forward(ctx, x))); }
 
 Tensor moe(Context& ctx, const Tensor& x, const Linear& router, const std::vector<Mlp>& experts, const MoeOptions& options) {
+  ops::require_cpu(ctx, "moe");
   const int64_t count = static_cast<int64_t>(experts.size());
   require(router.outputs() == count, "moe: the router has ", router.outputs(), " outputs, expected one for each of ", count, " experts");
   require(options.top_k >= 1 && options.top_k <= count, "moe: top_k is ", options.top_k, ", expected 1 to ", count);

@@ -7,6 +7,7 @@
 
 #include "wick/base/checked.h"
 #include "wick/base/error.h"
+#include "wick/ops/embedding.h"
 #include "wick/ops/rope.h"
 
 namespace wick::nn {
@@ -123,16 +124,6 @@ double scaled(const RopeConfig& config, size_t i, double frequency) {
   }
 }
 
-// Rows `index` of a table.
-Tensor gather_rows(const Tensor& table, const int32_t* index, const Shape& positions) {
-  const int64_t half = table.dim(1);
-  const Shape shape = positions.rank() == 1 ? Shape{positions[0], half} : Shape{positions[0], positions[1], half};
-  Tensor rows = Tensor::empty(shape, DType::kF32);
-  const int64_t count = element_count(positions);
-  for (int64_t i = 0; i < count; ++i) std::copy_n(table.data<float>() + index[i] * half, half, rows.data<float>() + i * half);
-  return rows;
-}
-
 }  // namespace
 
 std::vector<double> rope_frequencies(const RopeConfig& config) {
@@ -175,11 +166,11 @@ void RopeTable::ensure(Context& ctx, int64_t positions) {
   const int64_t columns = half();
   Tensor cos = Tensor::empty({rows, columns}, DType::kF32);
   Tensor sin = Tensor::empty({rows, columns}, DType::kF32);
-  if (positions_ > 0) {
+  const int64_t built = cos_.device().is_cpu() ? positions_ : 0;
+  if (built > 0) {
     std::memcpy(cos.raw(), cos_.raw(), cos_.bytes());
     std::memcpy(sin.raw(), sin_.raw(), sin_.bytes());
   }
-  const int64_t built = positions_;
   ctx.pool().parallel_for(rows - built, 32, [&](int64_t begin, int64_t end, int) {
     for (int64_t position = built + begin; position < built + end; ++position) {
       for (int64_t i = 0; i < columns; ++i) {
@@ -189,8 +180,9 @@ void RopeTable::ensure(Context& ctx, int64_t positions) {
       }
     }
   });
+  cos = cos.to(ctx.device());
+  sin_ = sin.to(ctx.device());
   cos_ = std::move(cos);
-  sin_ = std::move(sin);
   positions_ = rows;
 }
 
@@ -223,7 +215,8 @@ std::pair<Tensor, Tensor> Rotary::forward(Context& ctx, const Tensor& q, const T
     needed = std::max<int64_t>(needed, int64_t{index[i]} + 1);
   }
   table_.ensure(ctx, needed);
-  return rotate(ctx, q, k, gather_rows(table_.cos(), index, flat.shape()), gather_rows(table_.sin(), index, flat.shape()));
+  const Tensor rows = flat.to(ctx.device());
+  return rotate(ctx, q, k, ops::embedding(ctx, rows, table_.cos()), ops::embedding(ctx, rows, table_.sin()));
 }
 
 }  // namespace wick::nn

@@ -66,7 +66,7 @@ class RopeTable {
   // Throws Error(kLimitExceeded) past max_positions, Error(kInvalidArgument) below 0, Error(kOutOfMemory); then nothing has changed.
   void ensure(Context& ctx, int64_t positions);
 
-  // [positions(), R / 2] f32, contiguous, on the CPU.
+  // [positions(), R / 2] f32, contiguous, on the device of the last ensure() that grew it.
   const Tensor& cos() const { return cos_; }
   const Tensor& sin() const { return sin_; }
 

@@ -6,14 +6,16 @@
 
 namespace wick::nn {
 
-StepBuffer::StepBuffer(const StepLimits& limits) : limits_(limits) {
+StepBuffer::StepBuffer(const StepLimits& limits, const Device& device) : limits_(limits) {
   require(limits.rows >= 1 && limits.sequences >= 1 && limits.positions >= 1 && limits.positions <= INT32_MAX, "step buffer: limits of ",
           limits.rows, " rows, ", limits.sequences, " sequences, ", limits.positions, " positions");
   const int64_t rows = limits.rows;
   const int64_t sequences = limits.sequences;
   const int64_t pages = ceil_div(limits.positions, kPagePositions);
-  buffer_.assign(static_cast<size_t>(3 * rows + sequences + 1 + sequences * pages), 0);
-  tokens_ = buffer_.data();
+  const Shape shape = {3 * rows + sequences + 1 + sequences * pages};
+  buffer_ = Tensor::staging(shape, DType::kI32, device);
+  tokens_ = buffer_.data<int32_t>();
+  std::fill_n(tokens_, buffer_.elements(), 0);
   positions_ = tokens_ + rows;
   logit_rows_ = positions_ + rows;
   first_row_ = logit_rows_ + rows;
@@ -24,6 +26,15 @@ StepBuffer::StepBuffer(const StepLimits& limits) : limits_(limits) {
   batch_.first_row = first_row_;
   batch_.page_table = page_table_;
   batch_.logit_rows = logit_rows_;
+  if (device.backend().host_accessible) return;
+  on_device_ = Tensor::empty(shape, DType::kI32, device);
+  const auto there = [&](const int32_t* array) { return on_device_.data<int32_t>() + (array - tokens_); };
+  batch_.on_device = {there(tokens_), there(positions_), there(first_row_), there(page_table_), there(logit_rows_)};
+}
+
+const StepBatch& StepBuffer::upload(Context& ctx) {
+  if (on_device_.defined()) ctx.copy(on_device_.raw(), buffer_.raw(), buffer_.bytes());
+  return batch_;
 }
 
 void StepBuffer::clear() {

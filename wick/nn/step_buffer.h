@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "wick/kernels/step_batch.h"
 #include "wick/nn/kv_pool.h"
+#include "wick/tensor/context.h"
 
 namespace wick::nn {
 
@@ -21,7 +21,7 @@ enum class LogitRows { kNone, kLast, kAll };
 class StepBuffer {
  public:
   // Error(kInvalidArgument) for limits below 1 or too large.
-  explicit StepBuffer(const StepLimits& limits);
+  explicit StepBuffer(const StepLimits& limits, const Device& device = Device::cpu());
   StepBuffer(const StepBuffer&) = delete;
   StepBuffer& operator=(const StepBuffer&) = delete;
 
@@ -35,10 +35,14 @@ class StepBuffer {
   int32_t rows_left() const { return limits_.rows - batch_.rows; }
   // Valid until the next clear() or add_sequence(); tables are read at add_sequence() only.
   const StepBatch& view() const { return batch_; }
+  // The same, once the arrays are copied to the device of the buffer, in order with ctx's kernels. The buffer must stay as it is until ctx
+  // was synchronised.
+  const StepBatch& upload(Context& ctx);
 
  private:
   StepLimits limits_;
-  std::vector<int32_t> buffer_;
+  Tensor buffer_;     // i32, on the CPU
+  Tensor on_device_;  // its copy, where the device has memory of its own
   int32_t* tokens_;
   int32_t* positions_;
   int32_t* first_row_;

@@ -15,18 +15,19 @@ void check(Context& ctx, const char* op, const Argument& x, const Argument& othe
 
 // y = function(x), times `up` where there is one.
 void run(Context& ctx, const char* op, Activation function, const Argument& x, const Tensor* up, const Tensor& y) {
-  require_cpu(ctx, op);
+  require_kernels(ctx, op);
   if (up) check(ctx, op, x, {"up", *up});
   check(ctx, op, x, {"y", y});
   require_contiguous_rows(op, {"y", y});
   require_disjoint_or_same(op, x, {"y", y});
   if (up) require_disjoint_or_same(op, {"up", *up}, {"y", y});
   if (y.elements() == 0) return;
-  const Tensor gate_rows = with_contiguous_rows(x.tensor);
-  const Tensor up_rows = up ? with_contiguous_rows(*up) : gate_rows;
+  const Tensor gate_rows = with_contiguous_rows(ctx, x.tensor);
+  const Tensor up_rows = up ? with_contiguous_rows(ctx, *up) : gate_rows;
   const auto view = all_contiguous({&gate_rows, &up_rows, &y}) ? one_row : rows_of;
   const ActivationArgs args{function, view(gate_rows), up ? view(up_rows) : RowsView(), view(y)};
-  y.dtype() == DType::kF64 ? ref::activation(ctx, args) : cpu::activation(ctx, args);
+  if (y.dtype() == DType::kF64) return ref::activation(ctx, args);
+  run_kernel<cpu::activation, cuda::activation>(ctx, args);
 }
 
 Tensor plain(Context& ctx, const char* op, Activation function, const Tensor& x) {

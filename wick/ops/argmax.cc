@@ -17,7 +17,7 @@ Shape leading_shape(const Tensor& x) {
 }  // namespace
 
 void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
-  require_cpu(ctx, "argmax");
+  require_kernels(ctx, "argmax");
   require_floating(ctx, "argmax", {{"x", x}});
   const Shape expected = leading_shape(x);
   if (!y.defined() || !(y.device() == ctx.device())) {
@@ -30,9 +30,10 @@ void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
   require(x.dim(-1) >= 1 && x.dim(-1) <= std::numeric_limits<int32_t>::max(), "argmax: the last dimension of x is ", x.dim(-1),
           ", expected 1 to 2^31 - 1");
   if (x.elements() == 0) return;
-  const Tensor source = with_contiguous_rows(x);
+  const Tensor source = with_contiguous_rows(ctx, x);
   const ArgmaxArgs args{rows_of(source), y.data<int32_t>()};
-  x.dtype() == DType::kF64 ? ref::argmax(ctx, args) : cpu::argmax(ctx, args);
+  if (x.dtype() == DType::kF64) return ref::argmax(ctx, args);
+  run_kernel<cpu::argmax, cuda::argmax>(ctx, args);
 }
 
 Tensor argmax(Context& ctx, const Tensor& x) {

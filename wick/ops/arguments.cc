@@ -1,6 +1,7 @@
 #include "wick/ops/arguments.h"
 
 #include "wick/base/error.h"
+#include "wick/ops/copy.h"
 
 namespace wick::ops {
 
@@ -13,6 +14,7 @@ void require_floating(const Context& ctx, const char* op, std::initializer_list<
       fail(ErrorCode::kInvalidArgument, op, ": ", name, " is on device ", tensor.device().name(), ", expected ", ctx.device().name());
     }
     require(traits(tensor.dtype()).floating, op, ": ", name, " is ", dtype_name(tensor.dtype()), ", expected f32, f16, bf16 or f64");
+    if (tensor.dtype() == DType::kF64 && !ctx.device().is_cpu()) fail(ErrorCode::kUnsupported, op, ": ", name, " is f64, which only the CPU computes in");
   }
 }
 
@@ -112,7 +114,14 @@ void require_disjoint(const char* op, const Argument& input, const Argument& out
        ", expected memory of its own");
 }
 
-Tensor with_contiguous_rows(const Tensor& tensor) { return tensor.rows_contiguous() ? tensor : tensor.contiguous(); }
+Tensor contiguous(Context& ctx, const Tensor& tensor) {
+  if (tensor.is_contiguous() || ctx.device().is_cpu()) return tensor.contiguous();
+  Tensor copied = Tensor::empty(tensor.shape(), tensor.dtype(), ctx.device());
+  copy(ctx, tensor, copied);
+  return copied;
+}
+
+Tensor with_contiguous_rows(Context& ctx, const Tensor& tensor) { return tensor.rows_contiguous() ? tensor : contiguous(ctx, tensor); }
 
 RowsView rows_of(const Tensor& tensor) {
   RowsView rows;

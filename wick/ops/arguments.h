@@ -16,7 +16,8 @@ struct Argument {
   const Tensor& tensor;
 };
 
-// Throws Error(kInvalidArgument) unless every argument is defined, on ctx's device and f32, f16, bf16 or f64.
+// Throws Error(kInvalidArgument) unless every argument is defined, on ctx's device and f32, f16, bf16 or f64; Error(kUnsupported) for f64
+// on another device than the CPU.
 void require_floating(const Context& ctx, const char* op, std::initializer_list<Argument> arguments);
 
 // Throws Error(kInvalidArgument) unless `other` has the dtype (and the shape) of `model`.
@@ -35,8 +36,9 @@ void require_rank_1(const char* op, const Argument& argument);
 void require_disjoint_or_same(const char* op, const Argument& input, const Argument& output);
 void require_disjoint(const char* op, const Argument& input, const Argument& output);
 
-// `tensor`, or a contiguous copy when the elements of its last dimension are not neighbours.
-Tensor with_contiguous_rows(const Tensor& tensor);
+// `tensor`, or a contiguous copy on ctx's device when the elements of its last dimension are not neighbours, or when it is not contiguous.
+Tensor with_contiguous_rows(Context& ctx, const Tensor& tensor);
+Tensor contiguous(Context& ctx, const Tensor& tensor);
 
 // The rows of a tensor; of rank 0 one row of one element.
 RowsView rows_of(const Tensor& tensor);

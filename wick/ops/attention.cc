@@ -24,9 +24,14 @@ void check_options(const char* op, float scale, int64_t window, float softcap) {
   require(softcap >= 0 && std::isfinite(softcap), op, ": softcap ", softcap);
 }
 
-const float* per_head(const char* op, const char* name, const Tensor& values, int64_t heads) {
+void require_here(const Context& ctx, const char* op, const char* name, const Tensor& tensor) {
+  require(tensor.defined() && tensor.device() == ctx.device(), op, ": ", name, " is not a tensor on device ", ctx.device().name());
+}
+
+const float* per_head(const Context& ctx, const char* op, const char* name, const Tensor& values, int64_t heads) {
   if (!values.defined()) return nullptr;
-  require(values.device().is_cpu() && values.dtype() == DType::kF32 && values.is_contiguous() && values.shape() == Shape({heads}), op, ": ", name,
+  require_here(ctx, op, name, values);
+  require(values.dtype() == DType::kF32 && values.is_contiguous() && values.shape() == Shape({heads}), op, ": ", name,
           " is ", dtype_name(values.dtype()), " ", values.shape(), ", expected contiguous f32 [", heads, "]");
   return values.data<float>();
 }
@@ -53,7 +58,7 @@ void check_dense(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor
 }
 
 // A batch comes from the caller: what the kernels index with must be inside the tables. O(T + pages).
-void check_batch(const char* op, const StepBatch& batch, const KvLayerView& cache) {
+void check_batch(const Context& ctx, const char* op, const StepBatch& batch, const KvLayerView& cache) {
   require(batch.rows >= 0 && batch.sequences >= 0 && (batch.sequences == 0 ? batch.rows == 0 : batch.first_row[0] == 0), op,
           ": malformed batch of ", batch.rows, " rows in ", batch.sequences, " sequences");
   for (int32_t b = 0; b < batch.sequences; ++b) {
@@ -71,11 +76,13 @@ void check_batch(const char* op, const StepBatch& batch, const KvLayerView& cach
       require(table[p] >= 0 && table[p] < cache.page_count, op, ": sequence ", b, " refers to page ", table[p], " of ", cache.page_count);
     }
   }
+  require(ctx.device().is_cpu() || batch.rows == 0 || batch.on_device.positions, op, ": the batch is not on device ", ctx.device().name());
   require(batch.sequences == 0 || batch.first_row[batch.sequences] == batch.rows, op, ": the sequences do not cover the ", batch.rows,
           " rows");
 }
 
-void check_table(const char* name, const Tensor& table, const KvLayout& layout) {
+void check_table(const Context& ctx, const char* name, const Tensor& table, const KvLayout& layout) {
+  require_here(ctx, "rope_append", name, table);
   require(table.rank() == 2 && table.dtype() == DType::kF32 && table.is_contiguous() && 2 * table.dim(1) <= layout.head_dim,
           "rope_append: ", name, " is ", dtype_name(table.dtype()), " ", table.shape().to_string(),
           ", expected contiguous f32 of rank 2, at most ", layout.head_dim / 2, " wide");
@@ -84,15 +91,16 @@ void check_table(const char* name, const Tensor& table, const KvLayout& layout) 
 }  // namespace
 
 void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options, const Tensor& y) {
-  require_cpu(ctx, "attention");
+  require_kernels(ctx, "attention");
+  for (const auto& [name, tensor] : {Argument{"q", q}, {"k", k}, {"v", v}, {"y", y}}) require_here(ctx, "attention", name, tensor);
   check_dense(q, k, v, y);
   check_options("attention", options.scale, options.window, options.softcap);
   require(options.window == 0 || options.causal, "attention: a window needs causal");
   require(!options.alibi.defined() || options.causal, "attention: alibi needs causal");
   if (q.elements() == 0) return;
   make_kv_layout(k.dtype(), k.dim(1), k.dim(3));  // checks the head size
-  const Tensor q_rows = with_contiguous_rows(q), k_rows = with_contiguous_rows(k), v_rows = with_contiguous_rows(v);
-  const Tensor y_rows = y.rows_contiguous() ? y : Tensor::empty(y.shape(), y.dtype());
+  const Tensor q_rows = with_contiguous_rows(ctx, q), k_rows = with_contiguous_rows(ctx, k), v_rows = with_contiguous_rows(ctx, v);
+  const Tensor y_rows = y.rows_contiguous() ? y : Tensor::empty(y.shape(), y.dtype(), ctx.device());
   DenseAttentionArgs args;
   args.q = heads_view(q_rows);
   args.k = heads_view(k_rows);
@@ -108,9 +116,9 @@ void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, 
   args.causal = options.causal;
   args.window = options.window;
   args.softcap = options.softcap;
-  args.alibi = per_head("attention", "alibi", options.alibi, args.heads);
-  args.sinks = per_head("attention", "sinks", options.sinks, args.heads);
-  cpu::attention(ctx, args);
+  args.alibi = per_head(ctx, "attention", "alibi", options.alibi, args.heads);
+  args.sinks = per_head(ctx, "attention", "sinks", options.sinks, args.heads);
+  run_kernel<cpu::attention, cuda::attention>(ctx, args);
   if (y_rows.raw() != y.raw()) copy(ctx, y_rows, y);
 }
 
@@ -122,18 +130,19 @@ Tensor attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v
 
 void rope_append(Context& ctx, const Tensor& qkv, const Tensor& cos, const Tensor& sin, bool interleaved, const StepBatch& batch,
                  const KvLayerView& cache) {
-  require_cpu(ctx, "rope_append");
+  require_kernels(ctx, "rope_append");
   const KvLayout& layout = cache.layout;
+  require_here(ctx, "rope_append", "qkv", qkv);
   require(qkv.rank() == 2 && qkv.dtype() == DType::kF32 && qkv.rows_contiguous() && qkv.dim(0) == batch.rows, "rope_append: qkv is ",
           dtype_name(qkv.dtype()), " ", qkv.shape().to_string(), ", expected f32 of rank 2 with ", batch.rows, " contiguous rows");
   const int64_t heads = qkv.dim(1) / layout.head_dim - 2 * int64_t{layout.kv_heads};
   require(qkv.dim(1) % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "rope_append: qkv is ",
           qkv.shape().to_string(), ", expected q heads, a multiple of ", layout.kv_heads, ", and twice ", layout.kv_heads, " heads of ",
           layout.head_dim);
-  check_table("cos", cos, layout);
-  check_table("sin", sin, layout);
+  check_table(ctx, "cos", cos, layout);
+  check_table(ctx, "sin", sin, layout);
   require(cos.shape() == sin.shape(), "rope_append: cos is ", cos.shape().to_string(), ", sin is ", sin.shape().to_string());
-  check_batch("rope_append", batch, cache);
+  check_batch(ctx, "rope_append", batch, cache);
   for (int32_t row = 0; row < batch.rows; ++row) {
     require(batch.positions[row] < cos.dim(0), "rope_append: position ", batch.positions[row], " is beyond the tables' ", cos.dim(0));
   }
@@ -146,13 +155,15 @@ void rope_append(Context& ctx, const Tensor& qkv, const Tensor& cos, const Tenso
   args.sin = sin.data<float>();
   args.half = static_cast<int32_t>(cos.dim(1));
   args.interleaved = interleaved;
-  cpu::rope_append(ctx, args, batch, cache);
+  run_kernel<cpu::rope_append, cuda::rope_append>(ctx, args, batch, cache);
 }
 
 void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, const KvLayerView& cache, const PagedAttentionOptions& options,
                      const Tensor& out) {
-  require_cpu(ctx, "paged_attention");
+  require_kernels(ctx, "paged_attention");
   const KvLayout& layout = cache.layout;
+  require_here(ctx, "paged_attention", "q", q);
+  require_here(ctx, "paged_attention", "out", out);
   const bool split = q.rank() == 3 && q.dim(2) == layout.head_dim && (q.dim(1) <= 1 || q.strides()[1] == layout.head_dim);
   require((q.rank() == 2 || split) && q.dtype() == DType::kF32 && q.rows_contiguous() && q.dim(0) == batch.rows, "paged_attention: q is ",
           dtype_name(q.dtype()), " ", q.shape().to_string(), ", expected f32 [", batch.rows, ", heads * ", layout.head_dim,
@@ -165,7 +176,7 @@ void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, cons
           "paged_attention: out is ", dtype_name(out.dtype()), " ", out.shape().to_string(), ", expected f32 [", batch.rows, ", ", width,
           "] with contiguous rows");
   check_options("paged_attention", options.scale, options.window, options.softcap);
-  check_batch("paged_attention", batch, cache);
+  check_batch(ctx, "paged_attention", batch, cache);
   if (batch.rows == 0) return;
   AttentionArgs args;
   args.q = q.data<float>();
@@ -176,9 +187,9 @@ void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, cons
   args.scale = scale_or_default(options.scale, layout.head_dim);
   args.window = options.window;
   args.softcap = options.softcap;
-  args.alibi = per_head("paged_attention", "alibi", options.alibi, heads);
-  args.sinks = per_head("paged_attention", "sinks", options.sinks, heads);
-  cpu::paged_attention(ctx, args, batch, cache);
+  args.alibi = per_head(ctx, "paged_attention", "alibi", options.alibi, heads);
+  args.sinks = per_head(ctx, "paged_attention", "sinks", options.sinks, heads);
+  run_kernel<cpu::paged_attention, cuda::paged_attention>(ctx, args, batch, cache);
 }
 
 }  // namespace wick::ops

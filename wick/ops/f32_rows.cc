@@ -3,6 +3,7 @@
 #include "wick/base/checked.h"
 #include "wick/kernels/convert.h"
 #include "wick/ops/arguments.h"
+#include "wick/ops/device.h"
 
 namespace wick::ops {
 namespace {
@@ -36,7 +37,7 @@ F32Rows read_rows(Context& ctx, const Tensor& tensor) {
   if (is_f32_rows(tensor)) return own_rows(tensor, rows_of(tensor));
   const F32Rows rows = scratch_rows(ctx, tensor);
   const RowsView from = rows_of(tensor);
-  cpu::convert(ctx, from, view_of(rows, from.size));
+  run_kernel<cpu::convert, cuda::convert>(ctx, from, view_of(rows, from.size));
   return rows;
 }
 
@@ -47,7 +48,7 @@ F32Rows output_rows(Context& ctx, const Tensor& tensor) {
 void write_rows(Context& ctx, const F32Rows& rows, const Tensor& tensor) {
   if (is_f32_rows(tensor)) return;
   const RowsView to = rows_of(tensor);
-  cpu::convert(ctx, view_of(rows, to.size), to);
+  run_kernel<cpu::convert, cuda::convert>(ctx, view_of(rows, to.size), to);
 }
 
 }  // namespace wick::ops

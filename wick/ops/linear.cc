@@ -79,7 +79,7 @@ MatrixView matrix_view(const Tensor& matrix) {
 
 WeightSource weight_source(const Tensor& weight) {
   require(weight.rank() == 2, "pack_weight: weight has rank ", weight.rank(), ", expected 2");
-  const Tensor plain = weight.contiguous();
+  const Tensor plain = weight.to(Device::cpu()).contiguous();
   const uint64_t row_bytes = dtype_bytes(plain.dtype(), static_cast<uint64_t>(plain.dim(1)));
   WeightSource source;
   source.type = plain.dtype();
@@ -100,12 +100,15 @@ PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
 bool can_pack(DType type) { return cpu::can_pack(type); }
 
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
-  require_cpu(ctx, "pack_weight");
+  require_kernels(ctx, "pack_weight");
+  if constexpr (kHasCuda) {
+    if (on_cuda(ctx)) return cuda::pack(ctx, source, expand, weight);
+  }
   cpu::pack(ctx, source, expand, weight);
 }
 
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
-  require_cpu(ctx, "linear");
+  require_kernels(ctx, "linear");
   check(ctx, x, weight.k, weight.rows, y, options);
   if (y.elements() == 0) return;
   const ScratchScope scope(ctx);
@@ -120,12 +123,12 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   args.y = y_rows.data;
   args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
-  cpu::linear(ctx, args);
+  run_kernel<cpu::linear, cuda::linear>(ctx, args);
   write_rows(ctx, y_rows, y);
 }
 
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options) {
-  require_cpu(ctx, "linear");
+  require_kernels(ctx, "linear");
   check_weight(ctx, weight);
   check(ctx, x, weight.dim(1), weight.dim(0), y, options);
   if (y.elements() == 0) return;
@@ -141,7 +144,7 @@ void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y
   args.y = y_rows.data;
   args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
-  cpu::matmul(ctx, args);
+  run_kernel<cpu::matmul, cuda::matmul>(ctx, args);
   write_rows(ctx, y_rows, y);
 }
 

@@ -10,7 +10,7 @@ namespace wick::ops {
 // A plain or quantised weight tensor [N, K] in the form that linear() reads on ctx's device. Copies; `weight` may go afterwards.
 // Throws Error(kUnsupported) for a dtype without kernels.
 PackedWeight pack_weight(Context& ctx, const Tensor& weight);
-// The tensor as a source of rows for append_weight; it keeps the memory alive.
+// The tensor as a source of rows for append_weight; it keeps the memory alive, or a copy of it where it is not the CPU's.
 WeightSource weight_source(const Tensor& weight);
 bool can_pack(DType type);  // whether weights of this type have kernels
 // Appends the rows of `source` to `weight` as a segment of its own, in f32 when `expand`. Throws what source.read_rows throws, too.
@@ -27,7 +27,7 @@ struct LinearOptions {
 // weight that is used again, pack it.
 // x is rounded once as the weight's type asks (kernels/linear.h), sums in f32 in ascending k, the result rounded once. A row's result does
 // not depend on the other rows or on the number of threads. f32 rows that are evenly spaced are used where they are, other views cost a
-// copy. Synchronous on the CPU.
+// copy. Synchronous on the CPU; on CUDA as kernels/linear.h says.
 // Throws Error(kInvalidArgument) on a rank, shape or dtype mismatch, Error(kUnsupported) on a device without the kernel.
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options = {});
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options = {});

@@ -82,14 +82,14 @@ void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   args.b = {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
   args.y = y_rows.data;
   args.ldy = y_rows.stride;
-  cpu::matmul(ctx, args);
+  run_kernel<cpu::matmul, cuda::matmul>(ctx, args);
   write_rows(ctx, y_rows, y);
 }
 
 }  // namespace
 
 void matmul(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
-  require_cpu(ctx, "matmul");
+  require_kernels(ctx, "matmul");
   check_factors(ctx, a, b);
   require_floating(ctx, "matmul", {{"y", y}});
   require_same_dtype("matmul", {"a", a}, {"y", y});

@@ -18,7 +18,7 @@ void check_weight(const char* op, const Tensor& x, const Argument& w) {
 void check_eps(const char* op, double eps) { require(eps >= 0 && std::isfinite(eps), op, ": eps is ", eps, ", expected a finite number >= 0"); }
 
 void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, const Tensor& w, double eps, const Tensor& y) {
-  require_cpu(ctx, op);
+  require_kernels(ctx, op);
   require_floating(ctx, op, {{"x", x}, {"r", residual ? *residual : x}, {"w", w}, {"y", y}});
   require_rank_1(op, {"x", x});
   check_weight(op, x, {"w", w});
@@ -36,8 +36,8 @@ void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, 
   check_eps(op, eps);
   if (x.elements() == 0) return;
 
-  const Tensor source = with_contiguous_rows(x);
-  const Tensor weight = w.contiguous();
+  const Tensor source = with_contiguous_rows(ctx, x);
+  const Tensor weight = contiguous(ctx, w);
   RmsNormArgs args;
   args.x = rows_of(source);
   if (residual) args.residual = rows_of(*residual);
@@ -45,7 +45,8 @@ void run(Context& ctx, const char* op, const Tensor& x, const Tensor* residual, 
   args.weight_type = weight.dtype();
   args.y = rows_of(y);
   args.eps = eps;
-  x.dtype() == DType::kF64 ? ref::rms_norm(ctx, args) : cpu::rms_norm(ctx, args);
+  if (x.dtype() == DType::kF64) return ref::rms_norm(ctx, args);
+  run_kernel<cpu::rms_norm, cuda::rms_norm>(ctx, args);
 }
 
 }  // namespace
@@ -70,7 +71,7 @@ Tensor add_rms_norm(Context& ctx, const Tensor& x, const Tensor& r, const Tensor
 
 void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b, double eps, const Tensor& y) {
   constexpr const char* op = "layer_norm";
-  require_cpu(ctx, op);
+  require_kernels(ctx, op);
   require_floating(ctx, op, {{"x", x}, {"w", w}, {"b", b ? *b : w}, {"y", y}});
   require_rank_1(op, {"x", x});
   check_weight(op, x, {"w", w});
@@ -85,9 +86,9 @@ void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b,
   check_eps(op, eps);
   if (x.elements() == 0) return;
 
-  const Tensor source = with_contiguous_rows(x);
-  const Tensor weight = w.contiguous();
-  const Tensor bias = b ? b->contiguous() : Tensor();
+  const Tensor source = with_contiguous_rows(ctx, x);
+  const Tensor weight = contiguous(ctx, w);
+  const Tensor bias = b ? contiguous(ctx, *b) : Tensor();
   LayerNormArgs args;
   args.x = rows_of(source);
   args.weight = weight.raw();
@@ -95,7 +96,8 @@ void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor* b,
   args.weight_type = weight.dtype();
   args.y = rows_of(y);
   args.eps = eps;
-  x.dtype() == DType::kF64 ? ref::layer_norm(ctx, args) : cpu::layer_norm(ctx, args);
+  if (x.dtype() == DType::kF64) return ref::layer_norm(ctx, args);
+  run_kernel<cpu::layer_norm, cuda::layer_norm>(ctx, args);
 }
 
 void layer_norm(Context& ctx, const Tensor& x, const Tensor& w, const Tensor& b, double eps, const Tensor& y) { layer_norm(ctx, x, w, &b, eps, y); }

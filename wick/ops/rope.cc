@@ -42,7 +42,7 @@ RopeOperand table_of(const Form& form, const Tensor& table) {
 }
 
 void run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, const Tensor& sin, const Tensor& y) {
-  require_cpu(ctx, form.op);
+  require_kernels(ctx, form.op);
   require_floating(ctx, form.op, {{"x", x}, {"cos", cos}, {"sin", sin}, {"y", y}});
   require(x.rank() == 4, form.op, ": x has rank ", x.rank(), ", expected 4");
   require_same_dtype(form.op, {"x", x}, {"y", y});
@@ -52,9 +52,9 @@ void run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, con
   require_disjoint_or_same(form.op, {"x", x}, {"y", y});
   if (x.elements() == 0) return;
 
-  const Tensor source = with_contiguous_rows(x);
-  const Tensor cos_rows = with_contiguous_rows(cos);
-  const Tensor sin_rows = with_contiguous_rows(sin);
+  const Tensor source = with_contiguous_rows(ctx, x);
+  const Tensor cos_rows = with_contiguous_rows(ctx, cos);
+  const Tensor sin_rows = with_contiguous_rows(ctx, sin);
   RopeArgs args;
   for (int i = 0; i < 3; ++i) args.sizes[i] = x.shape()[i];
   args.head_dim = x.shape()[3];
@@ -66,7 +66,8 @@ void run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, con
   args.y = operand_of(y);
   args.cos = table_of(form, cos_rows);
   args.sin = table_of(form, sin_rows);
-  x.dtype() == DType::kF64 ? ref::rope(ctx, args) : cpu::rope(ctx, args);
+  if (x.dtype() == DType::kF64) return ref::rope(ctx, args);
+  run_kernel<cpu::rope, cuda::rope>(ctx, args);
 }
 
 Tensor run(Context& ctx, const Form& form, const Tensor& x, const Tensor& cos, const Tensor& sin) {

@@ -9,7 +9,7 @@ namespace {
 
 void run(Context& ctx, bool log, const Tensor& x, int dim, const Tensor& y) {
   const char* op = log ? "log_softmax" : "softmax";
-  require_cpu(ctx, op);
+  require_kernels(ctx, op);
   require_floating(ctx, op, {{"x", x}, {"y", y}});
   require_rank_1(op, {"x", x});
   require(dim >= -x.rank() && dim < x.rank(), op, ": dim is ", dim, ", expected ", -x.rank(), " to ", x.rank() - 1, " for rank ", x.rank());
@@ -21,7 +21,8 @@ void run(Context& ctx, bool log, const Tensor& x, int dim, const Tensor& y) {
   const int axis = dim < 0 ? dim + x.rank() : dim;
   const int last = x.rank() - 1;
   const SoftmaxArgs args{rows_of(x.transpose(axis, last)), rows_of(y.transpose(axis, last)), log};
-  x.dtype() == DType::kF64 ? ref::softmax(ctx, args) : cpu::softmax(ctx, args);
+  if (x.dtype() == DType::kF64) return ref::softmax(ctx, args);
+  run_kernel<cpu::softmax, cuda::softmax>(ctx, args);
 }
 
 }  // namespace

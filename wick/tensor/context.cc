@@ -1,6 +1,7 @@
 #include "wick/tensor/context.h"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <vector>
@@ -39,6 +40,7 @@ struct Context::Scratch {
 
   // As much again as there is: few blocks, whatever the sizes.
   void grow(int64_t bytes) {
+    ++version;
     const int64_t end = blocks.empty() ? 0 : blocks.back().end();
     const int64_t size = std::max({bytes, kFirstBlock, end});
     blocks.push_back({Storage::allocate(device, static_cast<uint64_t>(size)), end});
@@ -53,6 +55,7 @@ struct Context::Scratch {
   // One block as long as all of them: the next round finds everything in one place, since no position in it is higher than it was.
   void join_blocks() noexcept {
     const int64_t total = blocks.back().end();
+    ++version;
     blocks.clear();
     current = 0;
     try {
@@ -66,18 +69,30 @@ struct Context::Scratch {
   std::vector<Block> blocks;
   size_t current = 0;  // the block that holds position `used`
   int64_t used = 0;
+  uint64_t version = 0;  // of the blocks
 };
 
 Context::Context(const Device& device, const Options& options)
     : device_(device),
       isa_(options.isa),
       pool_(options.threads > 0 ? options.threads : cpu_limits().threads()),
-      scratch_(std::make_unique<Scratch>(device)) {
+      scratch_(std::make_unique<Scratch>(device)),
+      stream_(device.backend().open_stream ? device.backend().open_stream(device.index()) : nullptr) {
   require(options.threads >= 0, "Context: ", options.threads, " threads, expected 0 (automatic) or more");
   if (!isa_available(isa_)) fail(ErrorCode::kUnsupported, "instruction set ", isa_name(isa_), " is not available on this processor");
 }
 
 Context::~Context() = default;
+
+uint64_t Context::scratch_version() const { return scratch_->version; }
+
+void Context::copy(void* to, const void* from, uint64_t bytes) {
+  if (stream_) {
+    stream_->copy(to, from, bytes);
+  } else if (bytes > 0) {
+    std::memcpy(to, from, bytes);
+  }
+}
 
 void* Context::scratch_bytes(int64_t bytes) {
   require(bytes >= 0, "scratch: ", bytes, " bytes");

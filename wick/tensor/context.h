@@ -28,6 +28,14 @@ class Context {
   Isa isa() const { return isa_; }
   int threads() const { return pool_.size(); }
   ThreadPool& pool() { return pool_; }
+  DeviceStream* stream() { return stream_.get(); }  // null when kernels are done as they return
+
+  // Copies between the CPU's memory and the device's in order with the kernels: at once on the CPU, else as DeviceStream::copy says.
+  void copy(void* to, const void* from, uint64_t bytes);
+  // Waits for the device. Throws the Error of what went wrong in the kernels since the last time.
+  void synchronize() {
+    if (stream_) stream_->synchronize();
+  }
 
   // Scratch that lives until the enclosing ScratchScope ends; 64-byte aligned, uninitialised. Grows by whole blocks on first use and
   // is kept, so a step that has run once at its largest size allocates nothing. Error(kInvalidArgument) when count is negative or its
@@ -38,6 +46,9 @@ class Context {
     return {static_cast<T*>(scratch_bytes(bytes)), static_cast<size_t>(count)};
   }
 
+  // Changes whenever scratch may lie elsewhere than before.
+  uint64_t scratch_version() const;
+
  private:
   friend class ScratchScope;
   void* scratch_bytes(int64_t bytes);
@@ -46,6 +57,7 @@ class Context {
   Isa isa_;
   ThreadPool pool_;
   std::unique_ptr<Scratch> scratch_;
+  std::unique_ptr<DeviceStream> stream_;  // goes first, and waits for what uses the scratch
 };
 
 // Returns the scratch taken since its construction. Scopes nest.

@@ -13,6 +13,10 @@
 #include "wick/base/cgroup.h"
 #include "wick/base/checked.h"
 #include "wick/base/error.h"
+#include "wick/base/machine.h"
+#ifdef WICK_CUDA
+#include "wick/tensor/cuda_device.h"
+#endif
 
 namespace wick {
 namespace {
@@ -68,7 +72,13 @@ struct Registry {
 };
 
 Registry& registry() {
-  static Registry* instance = new Registry;  // outlives every static that may still hold a tensor
+  static Registry* instance = [] {
+    auto* made = new Registry;  // outlives every static that may still hold a tensor
+#ifdef WICK_CUDA
+    made->backends.push_back(cuda::backend());
+#endif
+    return made;
+  }();
   return *instance;
 }
 
@@ -91,10 +101,24 @@ Device Device::parse(std::string_view name) {
   std::string known = kCpu.name;
   const std::lock_guard lock(registry().mutex);
   for (const DeviceBackend& backend : registry().backends) {
-    if (kind == backend.name) return Device(&backend, index);
+    if (kind == backend.name) {
+      const std::string refusal = backend.refusal ? backend.refusal(index) : "";
+      if (!refusal.empty()) fail(ErrorCode::kUnsupported, "device '", name.substr(0, 64), "' is not available: ", refusal);
+      return Device(&backend, index);
+    }
     known += std::string(", ") + backend.name;
   }
   fail(ErrorCode::kUnsupported, "device '", name.substr(0, 64), "' is not available (available: ", known, ")");
+}
+
+std::vector<Device> Device::available() {
+  constexpr int kMost = 64;  // of a backend that cannot say
+  std::vector<Device> devices = {cpu()};
+  const std::lock_guard lock(registry().mutex);
+  for (const DeviceBackend& backend : registry().backends) {
+    for (int index = 0; index < kMost && backend.refusal && backend.refusal(index).empty(); ++index) devices.push_back(Device(&backend, index));
+  }
+  return devices;
 }
 
 void Device::register_backend(const DeviceBackend& backend) {
@@ -106,6 +130,11 @@ void Device::register_backend(const DeviceBackend& backend) {
   for (const DeviceBackend& other : registry().backends) taken = taken || name == other.name;
   require(!taken, "register_backend: '", name, "' is registered already");
   registry().backends.push_back(backend);
+}
+
+DeviceMemory Device::memory() const {
+  if (backend_->memory) return backend_->memory(index_);
+  return {memory_available_bytes(), memory_limit_bytes()};
 }
 
 std::string Device::name() const { return is_cpu() ? "cpu" : concat(backend_->name, ":", index_); }

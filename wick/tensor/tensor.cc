@@ -127,21 +127,42 @@ int64_t element_count(const Shape& shape) {
 std::shared_ptr<Storage> Storage::allocate(const Device& device, uint64_t bytes) {
   void* data = device.backend().allocate(device.index(), bytes);
   if (!data) fail(ErrorCode::kOutOfMemory, "cannot allocate ", bytes, " bytes on device ", device.name());
-  return std::shared_ptr<Storage>(new Storage(device, static_cast<std::byte*>(data), bytes, true));
+  return std::shared_ptr<Storage>(new Storage(device, device, data, bytes, device.backend().release));
+}
+
+std::shared_ptr<Storage> Storage::allocate_staging(const Device& device, uint64_t bytes) {
+  const DeviceBackend& backend = device.backend();
+  if (!backend.allocate_staging) return allocate(Device::cpu(), bytes);
+  void* data = backend.allocate_staging(device.index(), bytes);
+  if (!data) fail(ErrorCode::kOutOfMemory, "cannot allocate ", bytes, " bytes of memory shared with device ", device.name());
+  return std::shared_ptr<Storage>(new Storage(Device::cpu(), device, data, bytes, backend.release_staging));
 }
 
 std::shared_ptr<Storage> Storage::borrow(const Device& device, void* data, uint64_t bytes) {
-  return std::shared_ptr<Storage>(new Storage(device, static_cast<std::byte*>(data), bytes, false));
+  return std::shared_ptr<Storage>(new Storage(device, device, data, bytes, nullptr));
 }
 
 Storage::~Storage() {
-  if (owned_) device_.backend().release(device_.index(), data_, bytes_);
+  if (release_) release_(owner_.index(), data_, bytes_);
 }
 
-Tensor Tensor::empty(const Shape& shape, DType dtype, const Device& device) {
+void copy_memory(const Device& to_device, void* to, const Device& from_device, const void* from, uint64_t bytes) {
+  if (bytes == 0) return;
+  if (to_device.backend().host_accessible && from_device.backend().host_accessible) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  const Device& device = to_device.backend().host_accessible ? from_device : to_device;
+  const Device& other = to_device.backend().host_accessible ? to_device : from_device;
+  if (!device.backend().copy || !(other.backend().host_accessible || other == device)) {
+    fail(ErrorCode::kUnsupported, "memory of device ", from_device.name(), " cannot be copied to device ", to_device.name());
+  }
+  device.backend().copy(device.index(), to, from, bytes);
+}
+
+Tensor Tensor::contiguous_on(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype) {
   Tensor tensor;
-  const uint64_t bytes = contiguous_bytes(shape, dtype);
-  tensor.storage_ = Storage::allocate(device, bytes);
+  tensor.storage_ = std::move(storage);
   tensor.shape_ = shape;
   tensor.strides_ = contiguous_strides(shape);
   tensor.elements_ = element_count(shape);
@@ -149,23 +170,25 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, const Device& device) {
   return tensor;
 }
 
+Tensor Tensor::empty(const Shape& shape, DType dtype, const Device& device) {
+  return contiguous_on(Storage::allocate(device, contiguous_bytes(shape, dtype)), shape, dtype);
+}
+
+Tensor Tensor::staging(const Shape& shape, DType dtype, const Device& device) {
+  return contiguous_on(Storage::allocate_staging(device, contiguous_bytes(shape, dtype)), shape, dtype);
+}
+
 Tensor Tensor::zeros(const Shape& shape, DType dtype, const Device& device) {
-  require_host(device, "Tensor::zeros");
+  if (!device.backend().host_accessible) return zeros(shape, dtype).to(device);
   Tensor tensor = empty(shape, dtype, device);
   std::memset(tensor.raw(), 0, tensor.bytes());
   return tensor;
 }
 
 Tensor Tensor::from_memory(void* data, const Shape& shape, DType dtype, const Device& device) {
-  Tensor tensor;
   const uint64_t bytes = contiguous_bytes(shape, dtype);
   require(data != nullptr || bytes == 0, "Tensor::from_memory: no memory for shape ", shape);
-  tensor.storage_ = Storage::borrow(device, data, bytes);
-  tensor.shape_ = shape;
-  tensor.strides_ = contiguous_strides(shape);
-  tensor.elements_ = element_count(shape);
-  tensor.dtype_ = dtype;
-  return tensor;
+  return contiguous_on(Storage::borrow(device, data, bytes), shape, dtype);
 }
 
 Tensor Tensor::from_values(std::span<const float> values, const Shape& shape, DType dtype) {
@@ -273,6 +296,18 @@ Tensor Tensor::to(DType dtype) const {
     store_from_double(dtype, load_as_double(dtype_, raw() + at * traits(dtype_).bytes), out);
     out += size;
   });
+  return copy;
+}
+
+Tensor Tensor::to(const Device& target) const {
+  if (device() == target) return *this;
+  int64_t span = elements_ > 0 ? 1 : 0;  // elements from the first to the last
+  for (int i = 0; i < rank() && elements_ > 0; ++i) span += (shape_[i] - 1) * strides_[i];
+  const uint64_t length = dtype_bytes(dtype_, static_cast<uint64_t>(span));
+  Tensor copy = *this;
+  copy.storage_ = Storage::allocate(target, length);
+  copy.offset_ = 0;
+  copy_memory(target, copy.raw(), device(), raw(), length);
   return copy;
 }
 

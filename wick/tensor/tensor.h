@@ -46,6 +46,8 @@ int64_t element_count(const Shape& shape);  // product; Error(kInvalidArgument) 
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(const Device& device, uint64_t bytes);  // uninitialised; Error(kOutOfMemory)
+  // Memory of the CPU that `device` copies to and from without help. Error(kOutOfMemory).
+  static std::shared_ptr<Storage> allocate_staging(const Device& device, uint64_t bytes);
   static std::shared_ptr<Storage> borrow(const Device& device, void* data, uint64_t bytes);  // the caller keeps it alive
   ~Storage();
   Storage(const Storage&) = delete;
@@ -55,12 +57,18 @@ class Storage {
   const Device& device() const { return device_; }
 
  private:
-  Storage(Device device, std::byte* data, uint64_t bytes, bool owned) : device_(device), data_(data), bytes_(bytes), owned_(owned) {}
+  using Release = void (*)(int index, void* data, uint64_t bytes);
+  Storage(const Device& device, const Device& owner, void* data, uint64_t bytes, Release release)
+      : device_(device), owner_(owner), data_(static_cast<std::byte*>(data)), bytes_(bytes), release_(release) {}
   Device device_;
+  Device owner_;  // whose memory it is: not device_ for staging memory
   std::byte* data_;
   uint64_t bytes_;
-  bool owned_;
+  Release release_;  // null: borrowed
 };
+
+// Copies at once, after all work of either device. Throws Error(kUnsupported) when a device cannot copy.
+void copy_memory(const Device& to_device, void* to, const Device& from_device, const void* from, uint64_t bytes);
 
 class Tensor {
  public:
@@ -68,6 +76,8 @@ class Tensor {
   // Uninitialised, contiguous. Quantised types need a last dimension of whole blocks.
   static Tensor empty(const Shape& shape, DType dtype, const Device& device = Device::cpu());
   static Tensor zeros(const Shape& shape, DType dtype, const Device& device = Device::cpu());
+  // On the CPU, uninitialised, in memory that `device` copies to and from without help.
+  static Tensor staging(const Shape& shape, DType dtype, const Device& device);
   // A contiguous view of the caller's memory, which must outlive it. No copy.
   static Tensor from_memory(void* data, const Shape& shape, DType dtype, const Device& device = Device::cpu());
   // A copy of f32 values.
@@ -98,9 +108,14 @@ class Tensor {
   // even, integers towards zero and stop at the ends of their range, where NaN becomes 0. Error(kUnsupported) when either type is quantised, or the memory is out of the CPU's reach.
   Tensor contiguous() const;  // *this when it already is
   Tensor to(DType dtype) const;
+  // The same view of a copy on another device, *this when it is there already: the memory from its first element to its last is copied as
+  // it is, gaps too. Waits for all work of both devices. Error(kUnsupported) when one of them cannot copy, Error(kOutOfMemory).
+  Tensor to(const Device& device) const;
   std::string to_string(int64_t max_elements = 64) const;
 
  private:
+  static Tensor contiguous_on(std::shared_ptr<Storage> storage, const Shape& shape, DType dtype);
+
   std::shared_ptr<Storage> storage_;
   uint64_t offset_ = 0;  // bytes
   Shape shape_;

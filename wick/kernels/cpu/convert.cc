@@ -1,5 +1,7 @@
 #include "wick/kernels/convert.h"
 
+#include <cstring>
+
 #include "wick/kernels/ref/element.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -58,6 +60,21 @@ void convert(Context& ctx, const RowsView& from, const RowsView& to) {
       } else {
         for (int64_t i = 0; i < from.size; ++i) ref::set(to, row, i, ref::get(from, row, i));
       }
+    }
+  });
+}
+
+void copy(Context& ctx, const RowsView& from, const RowsView& to) {
+  const int64_t bytes = traits(from.type).bytes;
+  ctx.pool().parallel_for(from.count, share_grain(from.size), [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const std::byte* source = from.at(row);
+      std::byte* target = to.at(row);
+      if (from.step == 1 && to.step == 1) {
+        std::memcpy(target, source, static_cast<size_t>(from.size * bytes));
+        continue;
+      }
+      for (int64_t i = 0; i < from.size; ++i) std::memcpy(target + i * to.step * bytes, source + i * from.step * bytes, static_cast<size_t>(bytes));
     }
   });
 }

@@ -1,0 +1,165 @@
+// Attention over plain tensors. A block works on one row and head; its warps take keys in turn, four at a time, the lanes their dimensions.
+#include "wick/kernels/attention.h"
+#include "wick/kernels/cuda/attention_tiles.cuh"
+
+namespace wick::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kKeys = 4;  // that a warp works on at once
+
+template <class T>
+__device__ T* at(const HeadsView& view, int64_t b, int64_t head, int64_t position) {
+  return reinterpret_cast<T*>(view.data) + b * view.strides[0] + head * view.strides[1] + position * view.strides[2];
+}
+
+// kDims: dimensions of a lane, l, l + 32, …
+template <class T, int kDims>
+__global__ void __launch_bounds__(kThreads)
+    attention_kernel(const __grid_constant__ DenseAttentionArgs args, const __grid_constant__ ScoreRule rule) {
+  begin_kernel();
+  extern __shared__ float shared[];  // out [kWarps, Dh], peaks and sums [kWarps]
+  const int64_t t = blockIdx.x;
+  const int head = static_cast<int>(blockIdx.y);
+  const int64_t b = blockIdx.z, kv_head = head / (args.heads / args.kv_heads);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp,
+            dim = static_cast<int>(args.head_dim);
+  const int64_t end = args.causal ? max(int64_t{0}, t + args.keys - args.rows + 1) : args.keys;
+  const int64_t begin = args.window > 0 ? max(int64_t{0}, end - args.window) : 0;
+  float q[kDims], out[kDims] = {};
+  const T* q_row = at<T>(args.q, b, head, t);
+  for (int i = 0; i < kDims; ++i) q[i] = i * kWarp + lane < dim ? to_float(q_row[i * kWarp + lane]) : 0;
+  float peak = -INFINITY, sum = 0;
+  for (int64_t first = begin + warp * kKeys; first < end; first += kWarps * kKeys) {
+    float score[kKeys];
+#pragma unroll
+    for (int j = 0; j < kKeys; ++j) {
+      const T* k = at<T>(args.k, b, kv_head, min(first + j, end - 1));
+      float product = 0;
+      for (int i = 0; i < kDims; ++i) {
+        if (i * kWarp + lane < dim) product = fmaf(q[i], to_float(k[i * kWarp + lane]), product);
+      }
+      score[j] = product;
+    }
+    float top = peak;
+#pragma unroll
+    for (int j = 0; j < kKeys; ++j) {
+      score[j] = rule.score(warp_sum(score[j]), head, first + j - (end - 1));
+      if (first + j >= end) score[j] = -INFINITY;
+      top = fmaxf(top, score[j]);
+    }
+    const float factor = rescale(peak, top), shift = finite_peak(top);
+    peak = top;
+    sum *= factor;
+    for (int i = 0; i < kDims; ++i) out[i] *= factor;
+#pragma unroll
+    for (int j = 0; j < kKeys; ++j) {
+      if (first + j >= end) break;
+      const float weight = exp2f(score[j] - shift);
+      const T* v = at<T>(args.v, b, kv_head, first + j);
+      sum += weight;
+      for (int i = 0; i < kDims; ++i) {
+        if (i * kWarp + lane < dim) out[i] = fmaf(weight, to_float(v[i * kWarp + lane]), out[i]);
+      }
+    }
+  }
+  float* peaks = shared + kWarps * dim;
+  float* sums = peaks + kWarps;
+  for (int i = 0; i < kDims; ++i) {
+    if (i * kWarp + lane < dim) shared[warp * dim + i * kWarp + lane] = out[i];
+  }
+  if (lane == 0) {
+    peaks[warp] = peak;
+    sums[warp] = sum;
+  }
+  __syncthreads();
+  float top = -INFINITY, total = 0;
+  for (int w = 0; w < kWarps; ++w) top = fmaxf(top, peaks[w]);
+  for (int w = 0; w < kWarps; ++w) total += sums[w] * rescale(peaks[w], top);
+  const float factor = final_factor(top, total, rule.sinks, head);
+  T* y = at<T>(args.y, b, head, t);
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
+    float merged = 0;
+    for (int w = 0; w < kWarps; ++w) merged += shared[w * dim + d] * rescale(peaks[w], top);
+    y[d] = from_float<T>(total == 0 ? 0 : merged * factor);
+  }
+}
+
+template <class T, int kDims>
+void run(Context& ctx, const DenseAttentionArgs& args) {
+  const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
+  const size_t shared = sizeof(float) * kWarps * (static_cast<size_t>(args.head_dim) + 2);
+  launch(ctx, "attention", attention_kernel<T, kDims>, grid, kThreads, shared, args,
+         make_score_rule(args.scale, args.softcap, args.alibi, args.sinks));
+}
+
+template <class T, int kHeadDim>
+struct DenseSource {
+  using Type = T;
+  static constexpr int kDim = kHeadDim;
+  static constexpr bool kKeysAcross = false;
+  DenseAttentionArgs args;
+
+  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+  __device__ int64_t kv_head() const { return head() / (args.heads / args.kv_heads); }
+  __device__ int64_t first_row() const { return int64_t{blockIdx.x} * kTileRows; }
+  __device__ RowTile tile() const {
+    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - first_row())), first_row() + args.keys - args.rows, args.keys,
+            args.causal};
+  }
+  __device__ float2 q(int row, int d) const {
+    float x[2];
+    load<2>(at<T>(args.q, blockIdx.z, head(), first_row() + row) + d, x);
+    return {x[0], x[1]};
+  }
+  __device__ void put(int row, int d, float a, float b) const {
+    store<2>({a, b}, at<T>(args.y, blockIdx.z, head(), first_row() + row) + d);
+  }
+  __device__ void copy_rows(T* to, const HeadsView& view, int64_t first) const {
+    constexpr int kParts = kDim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kTileKeys * kParts; i += kTileThreads) {
+      const int64_t key = first + i / kParts;
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, at<T>(view, blockIdx.z, kv_head(), min(key, args.keys - 1)) + i % kParts * 8,
+             key < args.keys);
+    }
+  }
+  __device__ void copy_keys(T* to, int64_t first) const { copy_rows(to, args.k, first); }
+  __device__ void copy_values(T* to, int64_t first, int64_t) const { copy_rows(to, args.v, first); }
+};
+
+bool rows_aligned(const HeadsView& view) {
+  bool all = aligned(view.data);
+  for (int i = 0; i < 3; ++i) all = all && view.strides[i] % 8 == 0;
+  return all;
+}
+
+template <class T>
+bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
+  constexpr int64_t kLeastRows = 16;
+  if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) ||
+      !rows_aligned(args.y))
+    return false;
+  const dim3 grid(blocks_for(args.rows, kTileRows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
+  return with_tile_dim(args.head_dim, [&](auto dim) {
+    launch_attention_tiles(ctx, "attention", grid, DenseSource<T, decltype(dim)::value>{args},
+                           make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), args.window);
+  });
+}
+
+}  // namespace
+
+void attention(Context& ctx, const DenseAttentionArgs& args) {
+  with_type(args.q.type, [&](auto element) {
+    using T = decltype(element);
+    if constexpr (!std::is_same_v<T, float>) {
+      if (run_tiles<T>(ctx, args)) return;
+    }
+    if (args.head_dim <= 64) return run<T, 2>(ctx, args);
+    if (args.head_dim <= 128) return run<T, 4>(ctx, args);
+    if (args.head_dim <= 256) return run<T, 8>(ctx, args);
+    run<T, 32>(ctx, args);
+  });
+}
+
+}  // namespace wick::cuda

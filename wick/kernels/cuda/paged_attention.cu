@@ -1,0 +1,362 @@
+// Attention over the pages of a cache. For steps of few rows a block works on some query heads of one row that share a kv head, over a
+// share of its pages. Its warps work on a page together, to have it soon: each multiplies some dimensions of all keys, then all dimensions
+// of some values. Shares are merged in order by a second kernel. Steps of many rows run on the tensor cores.
+#include "wick/base/checked.h"
+#include "wick/kernels/attention.h"
+#include "wick/kernels/cuda/attention_tiles.cuh"
+#include "wick/kernels/cuda/step.cuh"
+
+namespace wick::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kPage = static_cast<int>(kPagePositions);
+constexpr int kAhead = 8;                   // loads on their way together
+constexpr int kOwnValues = kPage / kWarps;  // positions of a page whose values are a warp's
+constexpr int64_t kPagesPerShare = 4;       // at least: less is not worth merging
+
+struct PagedArgs {
+  AttentionArgs attention;
+  Step step;
+  KvLayerView cache;
+  ScoreRule rule;
+  int32_t shares;  // of a row's pages
+  int32_t chunks;  // of the query heads of a kv head
+  float* partial;  // [T, H, shares, Dh + 2] sums, then peak and sum of weights; with one share unused
+};
+
+struct Q8 {};  // the type of pages of q8_0
+
+// Keys of one position and the next, and one value, of a page's head.
+template <class T>
+struct PageReader {
+  const std::byte* head;
+  const KvLayout& layout;
+
+  __device__ float2 keys(int d, int slot) const {
+    if constexpr (std::is_same_v<T, Q8>) {
+      const char2 q = *reinterpret_cast<const char2*>(head + d * kPage + slot);
+      const ushort2 s = *reinterpret_cast<const ushort2*>(head + layout.key_scales + 2 * (d / 32 * kPage + slot));
+      return {static_cast<float>(q.x) * __uint_as_float(uint32_t{s.x} << 16),
+              static_cast<float>(q.y) * __uint_as_float(uint32_t{s.y} << 16)};
+    } else {
+      float x[2];
+      load<2>(reinterpret_cast<const T*>(head) + d * kPage + slot, x);
+      return {x[0], x[1]};
+    }
+  }
+
+  __device__ float value(int slot, int d) const {
+    if constexpr (std::is_same_v<T, Q8>) {
+      const int8_t q = reinterpret_cast<const int8_t*>(head + layout.values)[slot * layout.value_stride + d];
+      const uint16_t s = reinterpret_cast<const uint16_t*>(head + layout.value_scales)[slot * layout.scale_blocks + d / 32];
+      return static_cast<float>(q) * __uint_as_float(uint32_t{s} << 16);
+    } else {
+      return to_float(reinterpret_cast<const T*>(head + layout.values)[slot * layout.value_stride + d]);
+    }
+  }
+};
+
+// The running state for a block's query heads: the softmax's is the same in every warp, of the sums a warp holds its values' part. Lane l
+// has dimensions l, l + 32, …
+template <int kHeads, int kDims>
+struct State {
+  float peak[kHeads], sum[kHeads];
+  float out[kHeads][kDims];
+};
+
+// Products of all keys of a page with a warp's share of the dimensions.
+template <class T, int kHeads>
+__device__ void multiply_keys(const PageReader<T>& page, const float* q, float* products) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, slot = static_cast<int>(threadIdx.x) % kWarp * 2, dim = page.layout.head_dim;
+  const int begin = warp * (dim / kWarps), end = begin + dim / kWarps;
+  float sums[kHeads][2] = {};
+#pragma unroll 1
+  for (int first = begin; first < end; first += kAhead) {
+    float2 k[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) k[i] = page.keys(min(first + i, end - 1), slot);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) {  // dimensions beyond the warp's own are its last one, times zero
+        const float factor = first + i < end ? q[h * dim + first + i] : 0;
+        sums[h][0] = fmaf(factor, k[i].x, sums[h][0]);
+        sums[h][1] = fmaf(factor, k[i].y, sums[h][1]);
+      }
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) *reinterpret_cast<float2*>(products + (warp * kHeads + h) * kPage + slot) = {sums[h][0], sums[h][1]};
+}
+
+// Adds the positions [begin, end) of one page, counted from its first. products: [kWarps, kHeads, 64]; weights: [kHeads, 64] of this warp.
+template <class T, int kHeads, int kDims>
+__device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const float* q, float* products, float* weights, int first_head,
+                         int heads, int begin, int end, int64_t distance, State<kHeads, kDims>& state) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, dim = page.layout.head_dim,
+            slot = 2 * lane;
+  multiply_keys<T, kHeads>(page, q, products);
+  __syncthreads();
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    const int head = first_head + min(h, heads - 1);
+    float score[2] = {};
+    for (int w = 0; w < kWarps; ++w) {
+      const float2 part = *reinterpret_cast<const float2*>(products + (w * kHeads + h) * kPage + slot);
+      score[0] += part.x;
+      score[1] += part.y;
+    }
+    for (int i = 0; i < 2; ++i) {  // slots outside hold anything, NaN perhaps
+      score[i] = slot + i >= begin && slot + i < end ? args.rule.score(score[i], head, distance + slot + i) : -INFINITY;
+    }
+    const float peak = fmaxf(state.peak[h], warp_max(fmaxf(score[0], score[1])));
+    const float factor = rescale(state.peak[h], peak), shift = finite_peak(peak);
+    const float2 weight = {exp2f(score[0] - shift), exp2f(score[1] - shift)};
+    state.sum[h] = state.sum[h] * factor + warp_sum(weight.x + weight.y);
+    state.peak[h] = peak;
+    for (int i = 0; i < kDims; ++i) state.out[h][i] *= factor;
+    *reinterpret_cast<float2*>(weights + h * kPage + slot) = weight;
+  }
+  __syncwarp();
+  const int last = min(end, (warp + 1) * kOwnValues);
+#pragma unroll 1
+  for (int first = max(begin, warp * kOwnValues); first < last; first += kAhead) {
+#pragma unroll
+    for (int i = 0; i < kDims; ++i) {
+      const int d = i * kWarp + lane;
+      if (d >= dim) continue;
+      float v[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) v[j] = page.value(min(first + j, last - 1), d);
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {  // values beyond the warp's own are its last one, times zero
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h)
+          state.out[h][i] = fmaf(first + j < last ? weights[h * kPage + first + j] : 0, v[j], state.out[h][i]);
+      }
+    }
+  }
+  __syncwarp();
+}
+
+// Writes a head's merged sums: the result itself, or its part of it.
+__device__ void put(const PagedArgs& args, int row, int head, int share, int d, float out, float peak, float sum) {
+  const AttentionArgs& attention = args.attention;
+  const int64_t dim = args.cache.layout.head_dim;
+  if (args.shares == 1) {
+    attention.out[row * attention.out_stride + head * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    return;
+  }
+  float* part = args.partial + ((int64_t{row} * attention.heads + head) * args.shares + share) * (dim + 2);
+  part[d] = out;
+  if (d == 0) {
+    part[dim] = peak;
+    part[dim + 1] = sum;
+  }
+}
+
+template <class T, int kHeads, int kDims>
+__global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
+  begin_kernel();
+  extern __shared__ float
+      shared[];  // q [kHeads, Dh], weights [kWarps, kHeads, 64], products twice [kWarps, kHeads, 64], later out [kWarps, kHeads, Dh]
+  const AttentionArgs& attention = args.attention;
+  const KvLayout& layout = args.cache.layout;
+  const int dim = layout.head_dim, group = attention.heads / layout.kv_heads;
+  const int row = static_cast<int>(blockIdx.x), share = static_cast<int>(blockIdx.y), kv_head = static_cast<int>(blockIdx.z) / args.chunks;
+  const int chunk_begin = static_cast<int>(blockIdx.z) % args.chunks * kHeads;
+  const int heads = min(kHeads, group - chunk_begin), first_head = kv_head * group + chunk_begin;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  float* q = shared;
+  float* weights = q + kHeads * dim + warp * kHeads * kPage;
+  float* products = q + kHeads * dim + kWarps * kHeads * kPage;
+  for (int i = static_cast<int>(threadIdx.x); i < kHeads * dim; i += kThreads) {
+    q[i] = i / dim < heads ? attention.q[row * attention.q_stride + int64_t{first_head} * dim + i] : 0;
+  }
+  __syncthreads();
+
+  const int end = args.step.positions[row] + 1;
+  const int begin = attention.window > 0 ? static_cast<int>(max(int64_t{0}, end - attention.window)) : 0;
+  const int32_t* table = args.step.pages_of(args.step.sequence_of(row));
+  const int first_page = begin / kPage, pages = (end + kPage - 1) / kPage - first_page;
+  const int per_share = (pages + args.shares - 1) / args.shares;
+  const int last = first_page + min(pages, (share + 1) * per_share);
+  State<kHeads, kDims> state;
+  for (int h = 0; h < kHeads; ++h) {
+    state.peak[h] = -INFINITY;
+    state.sum[h] = 0;
+    for (int i = 0; i < kDims; ++i) state.out[h][i] = 0;
+  }
+#pragma unroll 1
+  for (int p = first_page + share * per_share; p < last; ++p) {
+    const PageReader<T> page = {args.cache.pages + table[p] * layout.page_bytes + kv_head * layout.head_bytes, layout};
+    const int start = p * kPage;
+    // In turn, so that one barrier a page is enough: whoever writes products again has seen all read those before.
+    float* const own = products + p % 2 * kWarps * kHeads * kPage;
+    add_page<T>(args, page, q, own, weights, first_head, heads, max(0, begin - start), min(kPage, end - start), start - (end - 1), state);
+  }
+  __syncthreads();
+  float* outs = products;
+  for (int h = 0; h < kHeads; ++h) {
+    for (int i = 0; i < kDims; ++i) {
+      if (i * kWarp + lane < dim) outs[(warp * kHeads + h) * dim + i * kWarp + lane] = state.out[h][i];
+    }
+  }
+  float* const peaks = weights - warp * kHeads * kPage;  // the weights are not needed any more
+  float* const sums = peaks + kHeads;
+  if (threadIdx.x == 0) {
+    for (int h = 0; h < kHeads; ++h) {
+      peaks[h] = state.peak[h];
+      sums[h] = state.sum[h];
+    }
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < heads * dim; i += kThreads) {
+    const int h = i / dim, d = i - h * dim;
+    float out = 0;
+    for (int w = 0; w < kWarps; ++w) out += outs[(w * kHeads + h) * dim + d];
+    put(args, row, first_head + h, share, d, out, peaks[h], sums[h]);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) merge_shares(const __grid_constant__ PagedArgs args) {
+  begin_kernel();
+  const AttentionArgs& attention = args.attention;
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), dim = args.cache.layout.head_dim;
+  const float* parts = args.partial + (int64_t{row} * attention.heads + head) * args.shares * (dim + 2);
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
+    float peak = -INFINITY, sum = 0, out = 0;
+    for (int s = 0; s < args.shares; ++s) peak = fmaxf(peak, parts[s * (dim + 2) + dim]);
+    for (int s = 0; s < args.shares; ++s) {
+      const float* part = parts + s * (dim + 2);
+      const float factor = rescale(part[dim], peak);
+      sum += part[dim + 1] * factor;
+      out += part[d] * factor;
+    }
+    attention.out[row * attention.out_stride + int64_t{head} * dim + d] =
+        sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+  }
+}
+
+template <class T, int kHeads, int kDims>
+void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
+  const KvLayout& layout = args.cache.layout;
+  const int64_t group = args.attention.heads / layout.kv_heads;
+  args.chunks = static_cast<int32_t>(ceil_div<int64_t>(group, kHeads));
+  const int64_t blocks = int64_t{batch.rows} * layout.kv_heads * args.chunks;
+  int64_t pages = page_bucket(batch);
+  if (args.attention.window > 0) pages = std::min(pages, ceil_div(args.attention.window, kPagePositions) + 1);
+  const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);
+  args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));
+  const ScratchScope scope(ctx);
+  if (args.shares > 1)
+    args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
+  const size_t dim = static_cast<size_t>(layout.head_dim);
+  const size_t shared = sizeof(float) * kHeads * (dim + kWarps * (kPage + std::max<size_t>(2 * kPage, dim)));
+  const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares),
+                  static_cast<unsigned>(layout.kv_heads * args.chunks));
+  launch(ctx, "paged_attention", paged_attention_kernel<T, kHeads, kDims>, grid, kThreads, shared, args);
+  const dim3 rows_and_heads(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.attention.heads));
+  if (args.shares > 1) launch(ctx, "paged_attention", merge_shares, rows_and_heads, kThreads, 0, args);
+}
+
+// More query heads share a read of K and V where their sums fit in registers.
+template <class T>
+void run(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+  const int64_t group = args.attention.heads / args.cache.layout.kv_heads;
+  const int32_t dim = args.cache.layout.head_dim;
+  if (dim <= 64) return group == 1 ? run<T, 1, 2>(ctx, args, batch) : run<T, 4, 2>(ctx, args, batch);
+  if (dim <= 128) return group == 1 ? run<T, 1, 4>(ctx, args, batch) : run<T, 4, 4>(ctx, args, batch);
+  if (dim <= 256) return run<T, 2, 8>(ctx, args, batch);
+  return run<T, 1, 32>(ctx, args, batch);
+}
+
+// A page is a tile of keys, which lie across it.
+template <class T, int kHeadDim>
+struct PagedSource {
+  using Type = T;
+  static constexpr int kDim = kHeadDim;
+  static constexpr bool kKeysAcross = true;
+  AttentionArgs attention;
+  Step step;
+  KvLayerView cache;
+  int64_t first_row = 0;  // of the block's tile
+  const int32_t* pages = nullptr;
+
+  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+
+  // Tiles are counted through the sequences, each of which begins with one of its own.
+  __device__ RowTile tile() {
+    int64_t number = blockIdx.x;
+    int sequence = 0;
+    const auto rows_of = [&](int b) { return int64_t{step.first_row[b + 1] - step.first_row[b]}; };
+    for (int64_t tiles; number >= (tiles = (rows_of(sequence) + kTileRows - 1) / kTileRows); ++sequence) number -= tiles;
+    first_row = step.first_row[sequence] + number * kTileRows;
+    pages = step.pages_of(sequence);
+    const int64_t last = step.first_row[sequence + 1];
+    return {static_cast<int>(min(int64_t{kTileRows}, last - first_row)), step.positions[first_row], step.positions[last - 1] + 1, true};
+  }
+  __device__ float2 q(int row, int d) const {
+    return *reinterpret_cast<const float2*>(attention.q + (first_row + row) * attention.q_stride + int64_t{head()} * kDim + d);
+  }
+  __device__ void put(int row, int d, float a, float b) const {
+    *reinterpret_cast<float2*>(attention.out + (first_row + row) * attention.out_stride + int64_t{head()} * kDim + d) = {a, b};
+  }
+  __device__ const std::byte* part(int64_t first) const {
+    const KvLayout& layout = cache.layout;
+    return cache.pages + pages[first / kPage] * layout.page_bytes + head() / (attention.heads / layout.kv_heads) * layout.head_bytes;
+  }
+  __device__ void copy_keys(T* to, int64_t first) const {
+    const T* from = reinterpret_cast<const T*>(part(first));
+    for (int i = static_cast<int>(threadIdx.x); i < kDim * (kPage / 8); i += kTileThreads)
+      copy16(to + i / 8 * padded(kPage) + i % 8 * 8, from + i * 8, true);
+  }
+  // Slots that nothing was written to hold anything, which times zero may be no number.
+  __device__ void copy_values(T* to, int64_t first, int64_t keys) const {
+    const T* from = reinterpret_cast<const T*>(part(first) + cache.layout.values);
+    constexpr int kParts = kDim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kPage * kParts; i += kTileThreads) {
+      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, from + i / kParts * cache.layout.value_stride + i % kParts * 8,
+             first + i / kParts < keys);
+    }
+  }
+};
+
+// Whether the step is one that the tensor cores can do and are worth starting for.
+bool suits_tiles(const AttentionArgs& args, const StepBatch& batch) {
+  constexpr int64_t kRowsOfSequence = 16;
+  return batch.rows >= kRowsOfSequence * batch.sequences && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) &&
+         aligned(args.out);
+}
+
+template <class T>
+bool run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+  int64_t tiles = 0;
+  for (int32_t b = 0; b < batch.sequences; ++b) tiles += ceil_div<int64_t>(batch.first_row[b + 1] - batch.first_row[b], kTileRows);
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(args.attention.heads));
+  return with_tile_dim(args.cache.layout.head_dim, [&](auto dim) {
+    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache};
+    launch_attention_tiles(ctx, "paged_attention", grid, source, args.rule, args.attention.window);
+  });
+}
+
+}  // namespace
+
+void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
+  const PagedArgs paged = {args, Step(batch), cache, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), 1, 1, nullptr};
+  if (suits_tiles(args, batch)) {
+    if (cache.layout.type == DType::kF16 && run_tiles<__half>(ctx, paged, batch)) return;
+    if (cache.layout.type == DType::kBF16 && run_tiles<__nv_bfloat16>(ctx, paged, batch)) return;
+  }
+  switch (cache.layout.type) {
+    case DType::kQ8_0: return run<Q8>(ctx, paged, batch);
+    case DType::kF16: return run<__half>(ctx, paged, batch);
+    case DType::kBF16: return run<__nv_bfloat16>(ctx, paged, batch);
+    default: return run<float>(ctx, paged, batch);
+  }
+}
+
+}  // namespace wick::cuda

@@ -1,0 +1,56 @@
+// CUDA devices: pooled memory, streams, and how their failures become Errors. For wick/kernels/cuda; others see Device and DeviceStream
+// only.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <unordered_map>
+
+#include "wick/tensor/context.h"
+#include "wick/tensor/device.h"
+
+namespace wick::cuda {
+
+const DeviceBackend& backend();
+
+// Throws Error(kOutOfMemory | kUnsupported | kInternal) naming `what` unless the call succeeded.
+void check(cudaError_t status, const char* what);
+
+// What a kernel found wrong with its input: one word that the CPU sees too, 0 for nothing. The last one written counts.
+enum class Fault : uint64_t { kNone, kEmbeddingId };
+inline constexpr int kFaultShift = 56;  // the kind stands above, the offending value below
+
+class CudaStream final : public DeviceStream {
+ public:
+  explicit CudaStream(int index);
+  ~CudaStream() override;
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+
+  void copy(void* to, const void* from, uint64_t bytes) override;
+  void synchronize() override;
+  void replay(uint64_t key, FunctionRef<void()> work) override;
+  double seconds_of(FunctionRef<void()> work) override;
+
+  // The stream, its device made the calling thread's current one.
+  cudaStream_t use() const;
+  uint64_t* fault() const { return fault_; }
+  int multiprocessors() const { return multiprocessors_; }
+
+ private:
+  void destroy();
+  void capture(FunctionRef<void()> work, cudaGraphExec_t& graph);
+  void drop_graphs();
+
+  int index_;
+  int multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
+  uint64_t* fault_ = nullptr;
+  std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // null: done once, not captured yet
+};
+
+inline CudaStream& stream_of(Context& ctx) { return static_cast<CudaStream&>(*ctx.stream()); }
+
+}  // namespace wick::cuda
