@@ -24,10 +24,6 @@ namespace {
 
 constexpr int kGemmRows = 12;
 
-// How far ahead of their use packed weights are asked for when they are read once: the machine's own prefetchers lose their way at each
-// page, and 4- to 6-bit kernels spend too long between two lines to draw a memory's full speed (2 threads of Zen 5: 33 to 43 GB/s).
-constexpr int64_t kAhead = 16384;
-
 WICK_VNNI_INLINE __m512 load_scales(const uint8_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
 WICK_VNNI_INLINE __m512i broadcast_word(const int8_t* p) {
@@ -153,21 +149,13 @@ WICK_VNNI_INLINE void add_words(const Integers<F>& integers, const int8_t* x, in
   }
 }
 
-// Asks for a block and its part of the scales. Whole bytes stream fast enough without.
-template <class F>
-WICK_VNNI_INLINE void prefetch(const uint8_t* block) {
-  if constexpr (!F::kBytes) {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < F::kBlockBytes + 32; i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + i), _MM_HINT_T0);
-  }
-}
-
 // R rows times one panel, unpacking on the way.
 template <class F, int R>
 WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock;
   const int64_t stride = job.segment->panel_bytes / blocks;  // of a block with its scales
+  const uint8_t* next_panel = panel + job.segment->panel_bytes;
   Scales<F> scales(panel + blocks * F::kBlockBytes);
   const int8_t* q = x.q + row * x.k;
   const int32_t* offsets = F::offsets(x) + row * blocks * F::kParts;
@@ -182,7 +170,7 @@ WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t pa
       low[r] = F::kMin ? _mm512_setzero_si512() : _mm512_set1_epi32(offset[0]);
       high[r] = F::kParts == 2 ? _mm512_set1_epi32(offset[F::kParts - 1]) : _mm512_setzero_si512();
     }
-    prefetch<F>(panel + b * stride + kAhead);
+    prefetch_panel_part<F>(next_panel + b * stride);
     const Integers<F> integers(panel + b * F::kBlockBytes);
     const int8_t* x_block = q + b * kQuantBlock;
     add_words<F, 0, R>(integers, x_block, x.k, low, high);
