@@ -24,7 +24,7 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr int kMaxThreads = 4096;
-constexpr int64_t kMaxIndices = int64_t{1} << 48;  // every thread may claim once past the end, and the counter must not wrap
+constexpr int64_t kMaxIndices = int64_t{1} << 48;  // far above any use, far below any overflow
 
 void relax() {
 #if defined(__x86_64__)
@@ -83,13 +83,14 @@ struct ThreadPool::Impl {
 
   // The loop that runs; written while the gate is closed and nobody is inside.
   int64_t n = 0;
-  int64_t chunk = 1;
+  int64_t grain = 1;
   const FunctionRef<void(int64_t, int64_t, int)>* body = nullptr;
   std::mutex failure_mutex;
   std::exception_ptr failure;
 
   bool join();
   void leave();
+  int64_t claim_end(int64_t begin) const;
   void take_part(int worker);
   void run_worker(int worker, const fenv_t& environment);
 };
@@ -129,13 +130,23 @@ void ThreadPool::Impl::leave() {
   if (gate.fetch_sub(1, std::memory_order_seq_cst) == 1 && sleeping_callers.load(std::memory_order_seq_cst) > 0) futex_wake_all(gate);
 }
 
+// Half of a fair share of what is left: few claims, and all threads end within a small one of each other.
+int64_t ThreadPool::Impl::claim_end(int64_t begin) const {
+  const int64_t share = (n - begin) / (2 * size);
+  return std::min(n, begin + std::max(grain, share / grain * grain));
+}
+
 void ThreadPool::Impl::take_part(int worker) {
   const Inside inside(this, worker);
   while (!failed.load(std::memory_order_relaxed)) {
-    const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-    if (begin >= n) break;
+    int64_t begin = next.load(std::memory_order_relaxed);
+    int64_t end;
+    do {
+      if (begin >= n) return;
+      end = claim_end(begin);
+    } while (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed));
     try {
-      (*body)(begin, std::min(n, begin + chunk), worker);
+      (*body)(begin, end, worker);
     } catch (...) {
       const std::lock_guard lock(failure_mutex);
       if (!failed.exchange(true)) failure = std::current_exception();
@@ -201,10 +212,8 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t
     const Inside inside(&pool, 0);
     return body(0, n, 0);
   }
-  // About four claims per thread even out what differs between threads without crowding the counter.
-  const int64_t claims = ceil_div<int64_t>(n, static_cast<int64_t>(pool.size) * 4);
   pool.n = n;
-  pool.chunk = round_up(std::max(grain, claims), grain);
+  pool.grain = grain;
   pool.body = &body;
   pool.next.store(0, std::memory_order_relaxed);
   pool.failed.store(false, std::memory_order_relaxed);

@@ -134,6 +134,9 @@ template <class F, int R>
 WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock;
+  const int64_t stride = job.segment->panel_bytes / blocks;  // of a block with its scales
+  const uint8_t* next_panel = panel + job.segment->panel_bytes;
+  const bool read_once = job.x->rows <= R;
   float out[R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
     Scales<F> scales(panel + blocks * F::kBlockBytes, half);
@@ -141,6 +144,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b) {
+      if (read_once && half == 0) prefetch_panel_part<F>(next_panel + b * stride);
       __m256i low[R], high[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
@@ -176,7 +180,12 @@ void run(const PanelJob& job) {
     const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
     int64_t row = 0;
     for (; row + 4 <= job.x->rows; row += 4) tile<F, 4>(job, panel, p, row);
-    for (; row < job.x->rows; ++row) tile<F, 1>(job, panel, p, row);
+    switch (job.x->rows - row) {
+      case 3: tile<F, 3>(job, panel, p, row); break;
+      case 2: tile<F, 2>(job, panel, p, row); break;
+      case 1: tile<F, 1>(job, panel, p, row); break;
+      default: break;
+    }
   }
 }
 
