@@ -9,6 +9,7 @@
 #include <new>
 #include <thread>
 
+#include "tests/support/on_device.h"
 #include "tests/support/tiny_model.h"
 #include "wick/base/error.h"
 
@@ -294,18 +295,11 @@ TEST(Engine, TheTokenLoopDoesNotAllocate) {
 }
 
 // On another device: the same tokens in f32, and about the same logits with weights and caches of every type.
-class EngineOnDevice : public testing::TestWithParam<const char*> {
+class EngineOnDevice : public test::OnDevice {
  protected:
-  void SetUp() override {
-    try {
-      Device::parse(GetParam());
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-  }
   std::shared_ptr<const Model> load_there(const TinyModel& tiny, bool exact) const { return load(tiny, {.device = Device::parse(GetParam()), .threads = 2, .exact = exact}); }
 };
-INSTANTIATE_TEST_SUITE_P(Devices, EngineOnDevice, testing::Values("cuda"));
+WICK_ON_DEVICES(EngineOnDevice, "cuda");
 
 std::vector<std::vector<int32_t>> answers(const std::shared_ptr<const Model>& model, int32_t prefill_chunk) {
   Engine engine(model, {.max_sequences = 3, .prefill_chunk = prefill_chunk});

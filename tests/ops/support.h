@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/on_device.h"
 #include "wick/base/error.h"
 #include "wick/tensor/context.h"
 #include "wick/tensor/tensor.h"
@@ -19,21 +20,6 @@ namespace wick::test {
 
 inline constexpr DType kHalfAndSingle[] = {DType::kF32, DType::kF16, DType::kBF16};
 inline constexpr int64_t kSizes[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 100, 576, 1000, 1025, 4099};
-
-// Tests of what every device computes: the parameter names one. Devices that this build or machine lacks are skipped.
-class OnDevice : public testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    try {
-      Device::parse(GetParam());
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
-  }
-};
-inline const auto kEveryDevice = testing::Values("cpu", "cuda");
-#define WICK_ON_EVERY_DEVICE(suite) \
-  INSTANTIATE_TEST_SUITE_P(Devices, suite, ::wick::test::kEveryDevice, [](const auto& test) { return std::string(test.param); })
 
 // The same view of a copy in the memory of ctx's device; on the CPU the tensor itself.
 inline Tensor on(const Context& ctx, const Tensor& tensor) { return tensor.defined() ? tensor.to(ctx.device()) : tensor; }
