@@ -7,6 +7,7 @@
 #include "wick/apps/config_file.h"
 #include "wick/apps/values.h"
 #include "wick/base/error.h"
+#include "wick/base/thread_pool.h"
 
 namespace wick::apps {
 namespace {
@@ -166,6 +167,10 @@ void Flags::custom(const char* names, const char* value, Apply apply, const char
 
 void Flags::positional(const char* name, std::optional<std::string>& target, const char* help) {
   add(name, "", help, [&target](const std::string& text) { target = text; }).option->expected(1);
+}
+
+void Flags::threads(std::optional<int64_t>& target) {
+  integer("-t,--threads", "N", 1, ThreadPool::kMaxThreads, target, "Threads; default: physical cores, affinity or CPU quota, the smallest");
 }
 
 void Flags::footer(const char* text) { impl_->app.footer(text); }

@@ -31,6 +31,7 @@ class Flags {
   using Apply = std::function<void(const std::string&)>;
   void custom(const char* names, const char* value, Apply apply, const char* help, bool repeated = false);
   void positional(const char* name, std::optional<std::string>& target, const char* help);
+  void threads(std::optional<int64_t>& target);  // -t,--threads
   void footer(const char* text);
 
   // False when help was asked for. Throws Error(kInvalidArgument) naming the flag or the variable that is wrong.

@@ -15,10 +15,9 @@ void ModelFlags::declare_model(Flags& flags) {
 }
 
 void ModelFlags::declare(Flags& flags) {
-  constexpr int64_t kMaxThreads = 4096;
   declare_model(flags);
   flags.text("--device", "DEVICE", device_, "Where to run: cpu (default), cuda, cuda:N");
-  flags.integer("-t,--threads", "N", 1, kMaxThreads, threads_, "Threads; default: physical cores, affinity or CPU quota, the smallest");
+  flags.threads(threads_);
   flags.integer("-c,--ctx", "N", 1, std::numeric_limits<int64_t>::max(), context_, "Context in tokens; default: the model's, capped by memory");
   flags.choice("--kv-type", "TYPE", {"f32", "bf16", "f16", "q8_0"}, kv_type_, "Cache of keys and values: f32, bf16, f16 (default), q8_0");
   flags.toggle("--exact", exact_, "Everything in f32: the reference numerics, slow");

@@ -45,12 +45,11 @@ void convert_rows(const ModelFile& file, const TensorInfo& tensor, DType type, u
 class QuantizeCommand : public Command {
  public:
   void declare(Flags& flags) override {
-    constexpr int64_t kMaxThreads = 4096;
     flags.positional("IN", in_, "Path of a .gguf file, or a name that `wick list` shows");
     flags.positional("OUT", out_, "The .gguf file to write; one that is there is replaced when the new one is complete");
     flags.choice("--type", "TYPE", recipe_names(), type_,
                  "Type of the weight matrices: q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k q4_k_m f16 bf16 f32");
-    flags.integer("-t,--threads", "N", 1, kMaxThreads, threads_, "Threads; default: physical cores, affinity or CPU quota, the smallest");
+    flags.threads(threads_);
     flags.group("Output");
     flags.toggle("--json", json_, "One JSON object: in, out, type, bytes, bytes_before, tensors, types, substitutes");
     flags.footer(

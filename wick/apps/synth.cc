@@ -19,12 +19,11 @@ namespace {
 class SynthCommand : public Command {
  public:
   void declare(Flags& flags) override {
-    constexpr int64_t kMaxThreads = 4096;
     flags.positional("SHAPE", shape_, "llama-3.2-1b, llama-3.1-8b, smollm2-135m or tiny");
     flags.positional("OUT", out_, "The .gguf file to write; one that is there is replaced when the new one is complete");
     flags.choice("--type", "TYPE", recipe_names(), type_,
                  "Type of the weight matrices: q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k q4_k_m (default) f16 bf16 f32");
-    flags.integer("-t,--threads", "N", 1, kMaxThreads, threads_, "Threads; default: physical cores, affinity or CPU quota, the smallest");
+    flags.threads(threads_);
     flags.group("Output");
     flags.toggle("--json", json_, "One JSON object: shape, out, type, bytes, tensors, types, substitutes");
     flags.footer(

@@ -23,7 +23,6 @@ namespace wick {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(20);
-constexpr int kMaxThreads = 4096;
 constexpr int64_t kMaxIndices = int64_t{1} << 48;  // far above any use, far below any overflow
 
 void relax() {

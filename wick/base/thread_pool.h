@@ -11,7 +11,8 @@ namespace wick {
 
 class ThreadPool {
  public:
-  // A team of `threads` including the calling thread (threads - 1 are started). 1 to 4096, else Error(kInvalidArgument);
+  static constexpr int kMaxThreads = 4096;
+  // A team of `threads` including the calling thread (threads - 1 are started). 1 to kMaxThreads, else Error(kInvalidArgument);
   // Error(kOutOfMemory) when the system refuses so many.
   // Workers inherit the caller's affinity and floating-point mode at construction time; they block all signals.
   explicit ThreadPool(int threads);
