@@ -67,17 +67,15 @@ namespace cuda {
 // x rounded to bf16 where b is; sums in f32 in ascending k.
 void matmul(Context& ctx, const MatmulArgs& args);
 // As cpu::pack: rows are copied to the device as they are stored and packed there.
-void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
+void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
 }  // namespace cuda
 
 namespace cpu {
 void matmul(Context& ctx, const MatmulArgs& args);
 
-// Whether weights of this type can be packed.
-bool can_pack(DType type);
-// Appends a segment to `weight`, reading the source in parallel. Expands to f32 first when `expand`.
-// Throws Error(kUnsupported) for a type without kernels, Error(kInvalidArgument) for a k that is not whole blocks or differs, and what read_rows throws.
-void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
+// Fills what `segment` lacks but its type (the source's, or f32: rows are then expanded), rows and k, reading the source in parallel.
+// Throws Error(kInvalidArgument) for a k that is not whole blocks, and what read_rows throws.
+void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
 // out[0..k) = row `row` in f32, exactly the values that the format defines. 0 <= row < weight.rows.
 void unpack_row(const PackedWeight& weight, int64_t row, float* out);
 }  // namespace cpu

@@ -29,7 +29,7 @@ inline void require_cpu(const Context& ctx, const char* op) {
 
 // Calls the kernel of ctx's device: run_kernel<cpu::rope, cuda::rope>(ctx, args).
 template <auto kCpu, auto kCuda, class... Args>
-void run_kernel(Context& ctx, const Args&... args) {
+void run_kernel(Context& ctx, Args&&... args) {
   if constexpr (kHasCuda) {
     if (on_cuda(ctx)) return kCuda(ctx, args...);
   }

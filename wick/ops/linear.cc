@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "wick/kernels/block_format.h"
 #include "wick/kernels/linear.h"
 #include "wick/ops/arguments.h"
 #include "wick/ops/device.h"
@@ -50,14 +51,16 @@ Tensor output_for(Context& ctx, const Tensor& x, int64_t outputs) {
   return Tensor::empty(shape, x.dtype(), ctx.device());
 }
 
+void check_weight_type(DType type) {
+  if (!can_pack(type)) fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(type), " are not supported");
+}
+
 // A weight tensor whose rows a kernel can walk: quantised ones as they are, plain ones in any view.
 void check_weight(const Context& ctx, const Tensor& weight) {
   require(weight.defined(), "linear: weight is an empty handle, expected a tensor");
   require(weight.device() == ctx.device(), "linear: weight is on device ", weight.device().name(), ", expected ", ctx.device().name());
   require(weight.rank() == 2, "linear: weight has rank ", weight.rank(), ", expected 2");
-  if (!cpu::can_pack(weight.dtype())) {
-    fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(weight.dtype()), " are not supported");
-  }
+  check_weight_type(weight.dtype());
 }
 
 MatrixView matrix_view(const Tensor& matrix) {
@@ -97,14 +100,21 @@ PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
   return packed;
 }
 
-bool can_pack(DType type) { return cpu::can_pack(type); }
+bool can_pack(DType type) { return has_codec(type); }
 
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
   require_kernels(ctx, "pack_weight");
-  if constexpr (kHasCuda) {
-    if (on_cuda(ctx)) return cuda::pack(ctx, source, expand, weight);
-  }
-  cpu::pack(ctx, source, expand, weight);
+  check_weight_type(source.type);
+  require(source.rows > 0 && source.k > 0, "linear: weight of shape [", source.rows, ", ", source.k, "] is empty");
+  require(weight.segments.empty() || weight.k == source.k, "linear: weight has ", source.k, " inputs, expected ", weight.k);
+  WeightSegment segment;
+  segment.type = expand ? DType::kF32 : source.type;
+  segment.rows = source.rows;
+  segment.k = source.k;
+  run_kernel<cpu::pack, cuda::pack>(ctx, source, segment);
+  weight.k = source.k;
+  weight.rows += source.rows;
+  weight.segments.push_back(std::move(segment));
 }
 
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {

@@ -66,23 +66,15 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out) {
   }
 }
 
-bool can_pack(DType type) { return has_codec(type); }
-
 int64_t panel_bytes(DType type, int64_t k) {
   const int64_t inputs = type == DType::kBF16 ? round_up<int64_t>(k, 2) : k;
   const int64_t bytes = static_cast<int64_t>(dtype_bytes(type, static_cast<uint64_t>(inputs))) * kPanelRows;
   return round_up<int64_t>(bytes, 64);
 }
 
-void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
-  if (!can_pack(source.type)) fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(source.type), " are not supported");
-  require(source.rows > 0 && source.k > 0, "linear: weight of shape [", source.rows, ", ", source.k, "] is empty");
-  require(weight.segments.empty() || weight.k == source.k, "linear: weight has ", source.k, " inputs, expected ", weight.k);
+void pack(Context& ctx, const WeightSource& source, WeightSegment& segment) {
+  const bool expand = segment.type != source.type;
   const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
-  WeightSegment segment;
-  segment.type = expand ? DType::kF32 : source.type;
-  segment.rows = source.rows;
-  segment.k = source.k;
   segment.precise = source.precise;
   segment.panel_bytes = panel_bytes(segment.type, source.k);
   const int64_t panels = ceil_div(source.rows, kPanelRows);
@@ -110,9 +102,6 @@ void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& w
       }
     }
   });
-  weight.k = source.k;
-  weight.rows += source.rows;
-  weight.segments.push_back(std::move(segment));
 }
 
 void unpack_row(const PackedWeight& weight, int64_t row, float* out) {

@@ -146,15 +146,8 @@ void expand_rows(Context& ctx, const std::byte* stored, DType type, int64_t rows
   });
 }
 
-void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
-  if (!cpu::can_pack(source.type)) fail(ErrorCode::kUnsupported, "linear: weights of type ", dtype_name(source.type), " are not supported");
-  require(source.rows > 0 && source.k > 0, "linear: weight of shape [", source.rows, ", ", source.k, "] is empty");
-  require(weight.segments.empty() || weight.k == source.k, "linear: weight has ", source.k, " inputs, expected ", weight.k);
+void pack(Context& ctx, const WeightSource& source, WeightSegment& segment) {
   const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
-  WeightSegment segment;
-  segment.type = expand ? DType::kF32 : source.type;
-  segment.rows = source.rows;
-  segment.k = source.k;
   segment.precise = true;
   segment.storage = Storage::allocate(ctx.device(), segment_bytes(segment));
 
@@ -172,9 +165,6 @@ void pack(Context& ctx, const WeightSource& source, bool expand, PackedWeight& w
     pack_rows(ctx, stored, first, count, source, segment);
     ctx.synchronize();  // `rows` is filled anew
   }
-  weight.k = source.k;
-  weight.rows += source.rows;
-  weight.segments.push_back(std::move(segment));
 }
 
 }  // namespace wick::cuda
