@@ -68,10 +68,10 @@ void for_format(DType type, F&& f) {
   for_format(type, f, std::make_index_sequence<kBlockFormats.size()>());
 }
 
-// Asks for as many bytes from `part` on as a block and its scales take. A kernel that reads each panel once asks for the next one while it
-// is at it, in the order of memory: the processor's own prefetchers lose their way at each page, and unpacking takes too long between two
-// lines to draw a memory's full speed without (4-bit weights, 2 threads of Zen 5: 36 to 44 GB/s before, 44 to 52 of 50 with it). Nearer
-// or further away, into the second cache, or scales apart from integers: all slower.
+// Asks for as many bytes from `part` on as a block and its scales take. Every tile asks for the next panel while it reads one, in the
+// order of memory: the processor's own prefetchers lose their way at each page, and unpacking takes too long between two lines to draw a
+// memory's full speed without (4-bit weights, 2 threads of Zen 5: 36 to 44 GB/s before, 44 to 52 of 50 with it). Nearer or further away,
+// into the second cache, scales apart from integers, or only while the first rows read: all slower.
 template <class F>
 inline void prefetch_panel_part(const uint8_t* part) {
 #pragma GCC unroll 8

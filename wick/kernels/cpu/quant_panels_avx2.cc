@@ -136,7 +136,6 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
   const int64_t blocks = x.k / kQuantBlock;
   const int64_t stride = job.segment->panel_bytes / blocks;  // of a block with its scales
   const uint8_t* next_panel = panel + job.segment->panel_bytes;
-  const bool read_once = job.x->rows <= R;
   float out[R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
     Scales<F> scales(panel + blocks * F::kBlockBytes, half);
@@ -144,7 +143,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b) {
-      if (read_once && half == 0) prefetch_panel_part<F>(next_panel + b * stride);
+      if (half == 0) prefetch_panel_part<F>(next_panel + b * stride);
       __m256i low[R], high[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
