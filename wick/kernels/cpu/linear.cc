@@ -26,11 +26,29 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
   return out;
 }
 
+// Rows per claim, so that there are a few µs of work in it: less is not worth waking a thread for.
+int64_t rounding_grain(int64_t elements_per_row) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements_per_row)); }
+
+const ActivationTile* round_to_tiles(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, bool remainders) {
+#if defined(__x86_64__)
+  const int64_t count = ceil_div(rows, kTileRows), size = count * (k / kQuantBlock);
+  ActivationTile* tiles = ctx.scratch<ActivationTile>(remainders ? 2 * size : size).data();
+  ctx.pool().parallel_for(count, rounding_grain(k * kTileRows), [&](int64_t begin, int64_t end, int) {
+    quantise_tiles_avx512vnni(x, ldx, rows, k, begin, end, tiles, remainders ? tiles + size : nullptr);
+  });
+  return tiles;
+#else
+  fail(ErrorCode::kInternal, "linear: no tiles on this processor");
+#endif
+}
+
 // Rounds x, [rows, k], in every form that some segment needs.
 Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, std::span<const WeightSegment> segments) {
-  const bool blocks = std::any_of(segments.begin(), segments.end(), uses_blocks);
+  const bool quantised = std::any_of(segments.begin(), segments.end(), uses_blocks);
   const bool precise = std::any_of(segments.begin(), segments.end(), uses_remainder);
   const bool bf16 = std::any_of(segments.begin(), segments.end(), uses_bf16);
+  const bool tiles = quantised && wants_tiles(ctx.isa(), precise ? 2 * rows : rows);
+  const bool blocks = quantised && !tiles;
   ActivationBuffers out;
   if (blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
   if (bf16) {
@@ -38,8 +56,7 @@ Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows,
     out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
   }
   if (blocks || bf16) {
-    const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, k));  // a few µs of work: less is not worth waking a thread for
-    ctx.pool().parallel_for(rows, grain, [&](int64_t begin, int64_t end, int) {
+    ctx.pool().parallel_for(rows, rounding_grain(k), [&](int64_t begin, int64_t end, int) {
       if (blocks) quantise_rows(ctx.isa(), x, ldx, k, begin, end, out, precise ? rows : 0);
       if (bf16) round_rows_bf16(ctx.isa(), x, ldx, k, begin, end, out);
     });
@@ -58,6 +75,7 @@ Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows,
   rounded.minus_16_sum = out.minus_16_sum;
   rounded.minus_128_sum = out.minus_128_sum;
   rounded.minus_32_sum = out.minus_32_sum;
+  if (tiles) rounded.tiles = round_to_tiles(ctx, x, ldx, rows, k, precise);
   return rounded;
 }
 
@@ -121,8 +139,21 @@ PanelKernel panel_kernel(DType type, Isa isa) {
   return quant_panels_generic;
 }
 
-// Two panels of bytes, two f32 scales per block, and minimums.
-int64_t panel_scratch_bytes(int64_t k) { return 2 * round_up<int64_t>(k / kQuantBlock * (512 + 128 + 64), 64); }
+bool wants_tiles(Isa isa, int64_t rows) {
+  constexpr int64_t kFrom = 40;  // measured: below, unpacking costs more than it saves
+  return isa == Isa::kAvx512Vnni && rows >= kFrom;
+}
+
+// Of every block: bytes, two rows of offsets and two of scales, or one of each and one of minimums.
+constexpr int64_t kUnpackedBlock = 512 + 4 * 64;
+
+int64_t panels_in_scratch(int64_t k) {
+  constexpr int64_t kBytes = 640 << 10;  // what a second cache of 1 MiB holds beside the activations of a tile
+  const int64_t panels = kBytes / std::max<int64_t>(1, k / kQuantBlock * kUnpackedBlock);
+  return std::clamp<int64_t>(panels / 2 * 2, 2, 8);
+}
+
+int64_t panel_scratch_bytes(int64_t k) { return panels_in_scratch(k) * (k / kQuantBlock) * kUnpackedBlock; }
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;

@@ -20,6 +20,15 @@ namespace wick::cpu {
 
 inline constexpr int64_t kPanelRows = 16;
 
+// A block of 32 of kTileRows rows, for products of many rows: what a kernel reads one after the other lies so. Tiles of a matrix are in
+// the order [row / kTileRows][k / 32]; rows that are not there are undefined. Those of remainders start with a tile of their own.
+inline constexpr int64_t kTileRows = 8;
+struct alignas(64) ActivationTile {
+  int8_t q[8][kTileRows][4];  // + 128, as unsigned bytes; word g: elements 4g .. 4g + 3
+  float scale[kTileRows];
+  float scaled_sum[kTileRows];  // scale * sum of q
+};
+
 // Activations rounded for a matmul. Only the members that the segment's type needs are set. For precise segments, rows [T, 2 T) in
 // blocks hold what the rounding of rows [0, T) left over.
 struct Activations {
@@ -37,6 +46,7 @@ struct Activations {
   const int32_t* minus_16_sum = nullptr;
   const int32_t* minus_128_sum = nullptr;
   const int32_t* minus_32_sum = nullptr;
+  const ActivationTile* tiles = nullptr;  // instead of blocks, where wants_tiles() says so
 };
 
 // Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel. Rows from `rows` on, those of remainders, are
@@ -53,7 +63,7 @@ struct PanelJob {
   const WeightSegment* segment = nullptr;  // type, rows and panel_bytes; its storage is not read
   const std::byte* panels = nullptr;       // where panel 0 is, or would be: panels panel_begin to panel_end - 1 are read
   const Activations* x = nullptr;
-  PanelOutput out;             // y and bias at the segment's first column
+  PanelOutput out;  // y and bias at the segment's first column
   int64_t panel_begin = 0;
   int64_t panel_end = 0;
   std::byte* scratch = nullptr;  // panel_scratch_bytes() of this worker, 64-byte aligned
@@ -61,8 +71,11 @@ struct PanelJob {
 
 using PanelKernel = void (*)(const PanelJob& job);
 
-// Bytes of scratch that any kernel needs per worker for inputs of this k.
+// Bytes of scratch that any kernel needs per worker for inputs of this k, and how many unpacked panels of any type go into it.
 int64_t panel_scratch_bytes(int64_t k);
+int64_t panels_in_scratch(int64_t k);
+// Whether products of so many rows with quantised weights want tiles.
+bool wants_tiles(Isa isa, int64_t rows);
 // The kernel for a weight type on an instruction set.
 PanelKernel panel_kernel(DType type, Isa isa);
 int64_t panel_bytes(DType type, int64_t k);
@@ -71,14 +84,15 @@ int64_t panel_bytes(DType type, int64_t k);
 void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out);
 
 // Kernels, by file.
-void float_panels(const PanelJob& job, Isa isa);                    // float_panels.cc: f32, f16, bf16
-void bf16_panels_avx512(const PanelJob& job);                       // bf16_panels_avx512.cc
-void bf16_panels_neon(const PanelJob& job);                         // bf16_panels_neon.cc
-void quant_panels_generic(const PanelJob& job);                     // quant_panels_generic.cc
-void quant_panels_avx2(const PanelJob& job);                        // quant_panels_avx2.cc
-void quant_panels_avx512vnni(const PanelJob& job);                  // quant_panels_avx512vnni.cc
-void quant_panels_neon(const PanelJob& job);                        // quant_panels_neon.cc
-void quant_panels_neon_dot(const PanelJob& job);                    // quant_panels_neon_dot.cc
+void float_panels(const PanelJob& job, Isa isa);    // float_panels.cc: f32, f16, bf16
+void bf16_panels_avx512(const PanelJob& job);       // bf16_panels_avx512.cc
+void bf16_panels_neon(const PanelJob& job);         // bf16_panels_neon.cc
+void quant_panels_generic(const PanelJob& job);     // quant_panels_generic.cc
+void quant_panels_avx2(const PanelJob& job);        // quant_panels_avx2.cc
+void quant_panels_avx512vnni(const PanelJob& job);  // quant_panels_avx512vnni.cc
+void quant_tiles_avx512vnni(const PanelJob& job);   // quant_tiles_avx512vnni.cc
+void quant_panels_neon(const PanelJob& job);        // quant_panels_neon.cc
+void quant_panels_neon_dot(const PanelJob& job);    // quant_panels_neon_dot.cc
 
 // Where rounded activations are written: the members of Activations, writable.
 struct ActivationBuffers {
@@ -95,7 +109,11 @@ struct ActivationBuffers {
 
 // Round rows [begin, end) of x.  rounding.cc
 // Unless it is 0, what the rounding of row t left over goes to row t + remainder, rounded to blocks of its own.
-void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out, int64_t remainder);
+void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out,
+                   int64_t remainder);
+// As quantise_rows, rows [begin, end) of tiles. The remainders have tiles of their own, if they are wanted.  quant_tiles_avx512vnni.cc
+void quantise_tiles_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, int64_t begin, int64_t end, ActivationTile* tiles,
+                               ActivationTile* remainders);
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
 
 }  // namespace wick::cpu
