@@ -74,11 +74,17 @@ WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
 template <int P>
 void all_rows(const PanelJob& job, int64_t panel) {
   int64_t row = 0;
-  if constexpr (P == 2) {
-    for (; row + 8 <= job.x->rows; row += 8) tile<8, P>(job, panel, row);
+  for (; row + 8 <= job.x->rows; row += 8) tile<8, P>(job, panel, row);
+  switch (job.x->rows - row) {
+    case 7: return tile<7, P>(job, panel, row);
+    case 6: return tile<6, P>(job, panel, row);
+    case 5: return tile<5, P>(job, panel, row);
+    case 4: return tile<4, P>(job, panel, row);
+    case 3: return tile<3, P>(job, panel, row);
+    case 2: return tile<2, P>(job, panel, row);
+    case 1: return tile<1, P>(job, panel, row);
+    default: return;
   }
-  for (; row + 4 <= job.x->rows; row += 4) tile<4, P>(job, panel, row);
-  for (; row < job.x->rows; ++row) tile<1, P>(job, panel, row);
 }
 
 }  // namespace
