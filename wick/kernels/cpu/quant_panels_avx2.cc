@@ -27,15 +27,14 @@ WICK_AVX2_INLINE __m256i broadcast_word(const int8_t* p) {
   return _mm256_set1_epi32(word);
 }
 
-// sum + the dot products of 4 unsigned bytes (at most 63) with 4 signed ones, per 32-bit lane. 2 * 63 * 127 fits 16 bits.
-WICK_AVX2_INLINE __m256i dot_unsigned(__m256i sum, __m256i weights, __m256i x) {
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(weights, x), _mm256_set1_epi16(1)));
-}
+// The sums of pairs of 16-bit lanes.
+WICK_AVX2_INLINE __m256i widen_sums(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 
-// The same for signed weights stored as value + 128. |w| <= 128 and |x| <= 127, so 2 * 128 * 127 fits 16 bits.
+// sum + the dot products of 4 bytes, stored as value + 128, with 4 signed ones, per 32-bit lane. |w| <= 128 and |x| <= 127, so
+// 2 * 128 * 127 fits 16 bits.
 WICK_AVX2_INLINE __m256i dot_bytes(__m256i sum, __m256i weights, __m256i x) {
   const __m256i w = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1)));
+  return _mm256_add_epi32(sum, widen_sums(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
 }
 
 // The scales of 8 rows of a panel's blocks in ascending order.
@@ -57,7 +56,8 @@ class Scales {
       scale_words_[0] = _mm256_and_si256(first, six);
       min_words_[0] = _mm256_and_si256(second, six);
       scale_words_[1] = _mm256_or_si256(_mm256_and_si256(third, four), _mm256_and_si256(_mm256_srli_epi32(first, 2), two));
-      min_words_[1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
+      min_words_[1] =
+          _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
       if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * F::kScaleBytes + 256 + half_ * 16);
     }
@@ -94,39 +94,94 @@ class Scales {
   __m256i scale_words_[2] = {}, min_words_[2] = {};
 };
 
-// low and high += the integer sums of elements 4g .. 4g + 3 and 16 + 4g .. of one block, 8 rows of a panel from `weights` and R rows of x.
-template <class F, int kG, int R>
-WICK_AVX2_INLINE void add_words(const uint8_t* weights, const int8_t* x, int64_t k, __m256i* low, __m256i* high) {
-  const __m256i packed = load(weights + kG * 64);
-  if constexpr (F::kBytes) {
-    const __m256i upper = load(weights + 256 + kG * 64);
+// Integer sums of a block, of 8 rows of a panel and R of x: of all elements in low, with a scale for each half of them in low and high.
+template <int R>
+struct BlockSums {
+  __m256i low[R], high[R];
+};
+
+template <int R>
+WICK_AVX2_INLINE BlockSums<R> sum_bytes(const uint8_t* weights, const int8_t* x, int64_t k) {
+  BlockSums<R> sums;
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      low[r] = dot_bytes(low[r], packed, broadcast_word(x + r * k + 4 * kG));
-      low[r] = dot_bytes(low[r], upper, broadcast_word(x + r * k + 16 + 4 * kG));
-    }
-    return;
+  for (int r = 0; r < R; ++r) sums.low[r] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int g = 0; g < 8; ++g) {
+    const __m256i words = load(weights + g * 64);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sums.low[r] = dot_bytes(sums.low[r], words, broadcast_word(x + r * k + 4 * g));
   }
+  return sums;
+}
+
+// Elements 4g .. 4g + 3 and 16 + 4g .. of 8 rows.
+struct Words {
+  __m256i first, second;
+};
+
+template <class F, int kG>
+WICK_AVX2_INLINE Words words_of(const uint8_t* weights) {
+  const __m256i packed = load(weights + kG * 64);
   const __m256i nibble = _mm256_set1_epi8(15);
-  __m256i first = _mm256_and_si256(packed, nibble);
-  __m256i second = _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble);
+  Words words = {_mm256_and_si256(packed, nibble), _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble)};
   // What a shift brings over from the byte beside lies outside of the masks.
   if constexpr (F::kHighBits == 1) {
     const __m256i bits = load(weights + 256), fifth = _mm256_set1_epi8(16);
-    first = _mm256_or_si256(first, _mm256_and_si256(_mm256_slli_epi32(bits, 4 - kG), fifth));
-    second = _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi32(bits, kG), fifth));
+    words.first = _mm256_or_si256(words.first, _mm256_and_si256(_mm256_slli_epi32(bits, 4 - kG), fifth));
+    words.second = _mm256_or_si256(words.second, _mm256_and_si256(_mm256_srli_epi32(bits, kG), fifth));
   } else if constexpr (F::kHighBits == 2) {
     constexpr int kLeft = kG < 2 ? 4 - 2 * kG : 0, kRight = kG < 2 ? 0 : 2 * kG - 4;
     const __m256i two = _mm256_set1_epi8(48);
-    first = _mm256_or_si256(first, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 256), kLeft), kRight), two));
-    second = _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 320), kLeft), kRight), two));
+    words.first =
+        _mm256_or_si256(words.first, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 256), kLeft), kRight), two));
+    words.second =
+        _mm256_or_si256(words.second, _mm256_and_si256(_mm256_srli_epi32(_mm256_slli_epi32(load(weights + 320), kLeft), kRight), two));
   }
+  return words;
+}
+
+// Adds words kG to 16-bit sums, or starts them.
+template <class F, int kG, bool kStart, int R>
+WICK_AVX2_INLINE void add_words(const uint8_t* weights, const int8_t* x, int64_t k, __m256i* low, __m256i* high) {
+  const Words w = words_of<F, kG>(weights);
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    __m256i& upper_sum = F::kParts == 2 ? high[r] : low[r];
-    low[r] = dot_unsigned(low[r], first, broadcast_word(x + r * k + 4 * kG));
-    upper_sum = dot_unsigned(upper_sum, second, broadcast_word(x + r * k + 16 + 4 * kG));
+    const __m256i first = _mm256_maddubs_epi16(w.first, broadcast_word(x + r * k + 4 * kG));
+    const __m256i second = _mm256_maddubs_epi16(w.second, broadcast_word(x + r * k + 16 + 4 * kG));
+    low[r] = kStart ? first : _mm256_add_epi16(low[r], first);
+    if constexpr (F::kParts == 2) {
+      high[r] = kStart ? second : _mm256_add_epi16(high[r], second);
+    } else {
+      low[r] = _mm256_add_epi16(low[r], second);
+    }
   }
+}
+
+// A pair of products is at most 2 * 127 times the largest weight, so 16 bits hold the sum of a whole block of four bits (8 pairs), of
+// half of one of five (4), and of a quarter of one of six (2).
+template <class F, int R>
+WICK_AVX2_INLINE BlockSums<R> sum_words(const uint8_t* weights, const int8_t* x, int64_t k) {
+  constexpr bool kHalves = F::kHighBits > 0;
+  static_assert(((16 << F::kHighBits) - 1) * 2 * 127 * (kHalves ? 4 / F::kParts : 8) <= 32767);
+  BlockSums<R> sums;
+  __m256i low[R], high[R];
+  add_words<F, 0, true, R>(weights, x, k, low, high);
+  add_words<F, 1, false, R>(weights, x, k, low, high);
+  if constexpr (kHalves) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      sums.low[r] = widen_sums(low[r]);
+      if constexpr (F::kParts == 2) sums.high[r] = widen_sums(high[r]);
+    }
+  }
+  add_words<F, 2, kHalves, R>(weights, x, k, low, high);
+  add_words<F, 3, false, R>(weights, x, k, low, high);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    sums.low[r] = kHalves ? _mm256_add_epi32(sums.low[r], widen_sums(low[r])) : widen_sums(low[r]);
+    if constexpr (F::kParts == 2) sums.high[r] = _mm256_add_epi32(sums.high[r], widen_sums(high[r]));
+  }
+  return sums;
 }
 
 // R rows times one panel.
@@ -144,26 +199,30 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
     for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b) {
       if (half == 0) prefetch_panel_part<F>(next_panel + b * stride);
-      __m256i low[R], high[R];
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const int64_t at = ((row + r) * blocks + b) * F::kParts;
-        low[r] = !F::kMin && !F::kBytes ? _mm256_set1_epi32(F::offsets(x)[at]) : _mm256_setzero_si256();
-        if constexpr (F::kParts == 2) high[r] = _mm256_set1_epi32(F::offsets(x)[at + 1]);
-      }
       const uint8_t* weights = panel + b * F::kBlockBytes + half * 32;
       const int8_t* q = x.q + row * x.k + b * kQuantBlock;
-      add_words<F, 0, R>(weights, q, x.k, low, high);
-      add_words<F, 1, R>(weights, q, x.k, low, high);
-      add_words<F, 2, R>(weights, q, x.k, low, high);
-      add_words<F, 3, R>(weights, q, x.k, low, high);
+      BlockSums<R> sums;
+      if constexpr (F::kBytes) {
+        sums = sum_bytes<R>(weights, q, x.k);
+      } else {
+        sums = sum_words<F, R>(weights, q, x.k);
+      }
+      if constexpr (!F::kMin && !F::kBytes) {
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const int32_t* offset = F::offsets(x) + ((row + r) * blocks + b) * F::kParts;
+          sums.low[r] = _mm256_add_epi32(sums.low[r], _mm256_set1_epi32(offset[0]));
+          if constexpr (F::kParts == 2) sums.high[r] = _mm256_add_epi32(sums.high[r], _mm256_set1_epi32(offset[1]));
+        }
+      }
       scales.enter(b);
       const __m256 d = scales.scale(b, 0);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
         const __m256 dx = _mm256_set1_ps(x.scale[(row + r) * blocks + b]);
-        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low[r]), _mm256_mul_ps(d, dx), acc[r]);
-        if constexpr (F::kParts == 2) acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(high[r]), _mm256_mul_ps(scales.scale(b, 1), dx), acc[r]);
+        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.low[r]), _mm256_mul_ps(d, dx), acc[r]);
+        if constexpr (F::kParts == 2)
+          acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.high[r]), _mm256_mul_ps(scales.scale(b, 1), dx), acc[r]);
         if constexpr (F::kMin) acc[r] = _mm256_fmadd_ps(scales.min(b), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), acc[r]);
       }
     }
