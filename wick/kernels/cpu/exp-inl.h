@@ -3,6 +3,10 @@
 //   exp(d, x)    x <= 88;   relative error < 1.5e-7;  below -87.33, where the result would be subnormal, 0 or that subnormal; e^-inf is 0;  NaN stays NaN
 //   exp2(d, x)   x <= 127;  the same below -126
 //   exp_of_minus(d, x)   e^-x for any x, +inf where it overflows;  of NaN not NaN
+//   quotient(d, a, b)    a / b, b >= 1
+//
+// exp, exp_of_minus and quotient come in the precision of what the result is rounded to: relative errors below 7e-5 for f16 and 2e-4 for bf16,
+// a fraction of their last place. These are others only where they are cheaper, on AVX-512; the exponentials then have no lower bound.
 //
 // Above those bounds and for +inf the result of the first two is unspecified (no trap). Compiled per instruction set: include after foreach_isa.h.
 #if defined(WICK_KERNELS_CPU_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -14,57 +18,115 @@
 
 #include <hwy/highway.h>
 
+#include "wick/kernels/cpu/two-inl.h"
+#include "wick/tensor/half.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace wick::cpu {
 namespace HWY_NAMESPACE {
+
+enum class Precision { kF32, kF16, kBF16 };
+
+template <class T>
+inline constexpr Precision kPrecisionOf = Precision::kF32;
+template <>
+inline constexpr Precision kPrecisionOf<F16> = Precision::kF16;
+template <>
+inline constexpr Precision kPrecisionOf<BF16> = Precision::kBF16;
+
+template <Precision kPrecision, class D>
+constexpr bool is_short(D d) {
+  (void)d;
+#if HWY_TARGET == HWY_AVX3
+  return kPrecision != Precision::kF32 && hwy::HWY_NAMESPACE::MaxLanes(D()) == 16;
+#else
+  return false;
+#endif
+}
 
 // Adding 1.5 * 2^23 rounds to an integer, which then is the low bits of the sum: as n for the reduction, as exponent for the scale.
 inline constexpr float kRoundingMagic = 12582912.0f;
 
 // p * 2^n, n = shifted - kRoundingMagic. In range -126 <= n <= 128, where 128 gives infinity for p >= 0.5; AVX-512 takes any n.
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <class D, class V>
 HWY_INLINE V scale_by_power(D d, V p, V shifted, V n) {
   namespace hn = hwy::HWY_NAMESPACE;
+  return in_step(
+      [d](auto each, auto each_shifted, auto each_n) {
 #if HWY_TARGET == HWY_AVX3
-  if constexpr (hn::MaxLanes(D()) == 16) return V{_mm512_scalef_ps(p.raw, n.raw)};
+        if constexpr (hn::MaxLanes(D()) == 16) return hn::Vec<D>{_mm512_scalef_ps(each.raw, each_n.raw)};
 #endif
-  (void)n;
-  const hn::RebindToUnsigned<D> du;
-  return hn::Mul(p, hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(du, shifted)), hn::Set(du, 0x3f800000u))));
+        (void)each_n;
+        const hn::RebindToUnsigned<D> du;
+        return hn::Mul(each, hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(du, each_shifted)), hn::Set(du, 0x3f800000u))));
+      },
+      p, shifted, n);
 }
 
 // Below `least` the power of two would leave its range: such x are raised to it first, or the result is made zero at the end.
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <class D, class V>
 HWY_INLINE V raise(D d, V x, float least) {
   namespace hn = hwy::HWY_NAMESPACE;
 #if HWY_TARGET == HWY_AVX3
-  if constexpr (hn::MaxLanes(D()) == 16) return hn::Max(hn::Set(d, least * 2), x);  // in this order NaN stays; far enough for the result to be 0
+  if constexpr (hn::MaxLanes(D()) == 16) return larger(hn::Set(d, least * 2), x);  // in this order NaN stays; far enough for the result to be 0
 #endif
   (void)d;
   (void)least;
   return x;
 }
 
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <class D, class V>
 HWY_INLINE V zero_below(D d, V x, float least, V y) {
   namespace hn = hwy::HWY_NAMESPACE;
 #if HWY_TARGET == HWY_AVX3
   if constexpr (hn::MaxLanes(D()) == 16) return y;
 #endif
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, least)), y);
+  return zero_where(less(x, hn::Set(d, least)), y);
 }
 
+// Sums of powers are taken in a tree, not a chain: the processor looks ahead a few hundred instructions, and chains of exponentials would fill
+// that before they had filled its multipliers.
+
 // e^r, |r| <= ln 2 / 2: least relative error with the value at 0 exact, 2e-9.
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <class D, class V>
 HWY_INLINE V exp_polynomial(D d, V r) {
   namespace hn = hwy::HWY_NAMESPACE;
-  V p = hn::Set(d, 0x1.6ae720p-10f);
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.126792p-7f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.555822p-5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.55541ap-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.fffffcp-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  return hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const V r2 = mul(r, r);
+  const V low = mul_add(r, hn::Set(d, 0x1.55541ap-3f), hn::Set(d, 0x1.fffffcp-2f));
+  const V middle = mul_add(r, hn::Set(d, 0x1.126792p-7f), hn::Set(d, 0x1.555822p-5f));
+  const V high = mul_add(r2, hn::Set(d, 0x1.6ae720p-10f), middle);
+  return mul_add(mul_add(high, r2, low), r2, add(r, hn::Set(d, 1.0f)));
+}
+
+#if HWY_TARGET == HWY_AVX3
+// 2^y, with the least relative errors of such polynomials, 2.6e-6 and 7.5e-5, and that of y.
+template <Precision kPrecision, class D, class V>
+HWY_INLINE V short_exp2(D d, V y) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const V f = in_step([](hn::Vec<D> each) { return hn::Vec<D>{_mm512_reduce_ps(each.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }, y);  // y - floor(y)
+  V p;
+  if constexpr (kPrecision == Precision::kBF16) {
+    p = mul_add(f, hn::Set(d, 0x1.3f96a4p-4f), hn::Set(d, 0x1.cefc4cp-3f));
+    p = mul_add(p, f, hn::Set(d, 0x1.64444cp-1f));
+    p = mul_add(p, f, hn::Set(d, 0x1.fff632p-1f));
+  } else {
+    p = mul_add(f, hn::Set(d, 0x1.bb7cd4p-7f), hn::Set(d, 0x1.aa13f0p-5f));
+    p = mul_add(p, f, hn::Set(d, 0x1.ee798ap-3f));
+    p = mul_add(p, f, hn::Set(d, 0x1.62d166p-1f));
+    p = mul_add(p, f, hn::Set(d, 0x1.00002cp0f));
+  }
+  return in_step([](hn::Vec<D> each, hn::Vec<D> power) { return hn::Vec<D>{_mm512_scalef_ps(each.raw, power.raw)}; }, p, y);  // by 2^floor(y)
+}
+#endif
+
+template <Precision kPrecision = Precision::kF32, class D, class A, class B>
+HWY_INLINE B quotient(D d, A a, B b) {
+  namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (is_short<kPrecision>(d)) return mul(a, in_step([](hn::Vec<D> each) { return hn::Vec<D>{_mm512_rcp14_ps(each.raw)}; }, b));
+#endif
+  (void)d;
+  return divide(a, b);
 }
 
 // ln 2 in two parts, the first short enough for an exact product with n.
@@ -72,48 +134,54 @@ inline constexpr float kLn2High = 0.693359375f;
 inline constexpr float kLn2Low = -2.12194440e-4f;
 inline constexpr float kLog2E = 1.442695041f;
 
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <class D, class V>
 HWY_INLINE V exp2(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   constexpr float kLeast = -126.0f;
-  const V magic = hn::Set(d, kRoundingMagic);
+  const auto magic = hn::Set(d, kRoundingMagic);
   const V raised = raise(d, x, kLeast);
-  const V shifted = hn::Add(raised, magic);
-  const V n = hn::Sub(shifted, magic);
-  const V f = hn::Sub(raised, n);
+  const V shifted = add(raised, magic);
+  const V n = sub(shifted, magic);
+  const V f = sub(raised, n);
   // Least relative error of 2^f over [-1/2, 1/2] with the value at 0 exact: 2e-9.
   V p = hn::Set(d, 0x1.41fbbcp-13f);
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.5f3e54p-10f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.3b2d4cp-7f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6aee8p-5f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebfbdcp-3f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e430p-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  p = mul_add(p, f, hn::Set(d, 0x1.5f3e54p-10f));
+  p = mul_add(p, f, hn::Set(d, 0x1.3b2d4cp-7f));
+  p = mul_add(p, f, hn::Set(d, 0x1.c6aee8p-5f));
+  p = mul_add(p, f, hn::Set(d, 0x1.ebfbdcp-3f));
+  p = mul_add(p, f, hn::Set(d, 0x1.62e430p-1f));
+  p = mul_add(p, f, hn::Set(d, 1.0f));
   return zero_below(d, x, kLeast, scale_by_power(d, p, shifted, n));
 }
 
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <Precision kPrecision = Precision::kF32, class D, class V>
 HWY_INLINE V exp(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (is_short<kPrecision>(d)) return short_exp2<kPrecision>(d, mul(x, hn::Set(d, kLog2E)));
+#endif
   constexpr float kLeast = -87.336540f;
-  const V magic = hn::Set(d, kRoundingMagic);
+  const auto magic = hn::Set(d, kRoundingMagic);
   const V raised = raise(d, x, kLeast);
-  const V shifted = hn::MulAdd(raised, hn::Set(d, kLog2E), magic);
-  const V n = hn::Sub(shifted, magic);
-  V r = hn::NegMulAdd(n, hn::Set(d, kLn2High), raised);
-  r = hn::NegMulAdd(n, hn::Set(d, kLn2Low), r);
+  const V shifted = mul_add(raised, hn::Set(d, kLog2E), magic);
+  const V n = sub(shifted, magic);
+  V r = neg_mul_add(n, hn::Set(d, kLn2High), raised);
+  r = neg_mul_add(n, hn::Set(d, kLn2Low), r);
   return zero_below(d, x, kLeast, scale_by_power(d, exp_polynomial(d, r), shifted, n));
 }
 
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <Precision kPrecision = Precision::kF32, class D, class V>
 HWY_INLINE V exp_of_minus(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const V t = hn::Min(hn::Max(x, hn::Set(d, -88.73f)), hn::Set(d, 87.3f));  // up to e^88.73, which is infinity
-  const V magic = hn::Set(d, kRoundingMagic);
-  const V shifted = hn::MulAdd(t, hn::Set(d, -kLog2E), magic);
-  const V n = hn::Sub(shifted, magic);
-  V r = hn::NegMulSub(n, hn::Set(d, kLn2High), t);  // -n ln 2 - t
-  r = hn::NegMulAdd(n, hn::Set(d, kLn2Low), r);
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (is_short<kPrecision>(d)) return short_exp2<kPrecision>(d, mul(x, hn::Set(d, -kLog2E)));
+#endif
+  const V t = smaller(larger(x, hn::Set(d, -88.73f)), hn::Set(d, 87.3f));  // up to e^88.73, which is infinity
+  const auto magic = hn::Set(d, kRoundingMagic);
+  const V shifted = mul_add(t, hn::Set(d, -kLog2E), magic);
+  const V n = sub(shifted, magic);
+  V r = neg_mul_sub(n, hn::Set(d, kLn2High), t);  // -n ln 2 - t
+  r = neg_mul_add(n, hn::Set(d, kLn2Low), r);
   return scale_by_power(d, exp_polynomial(d, r), shifted, n);
 }
 

@@ -55,11 +55,6 @@ struct Square {
   HWY_INLINE V add(V sum, V x) const { return hn::MulAdd(x, x, sum); }
 };
 
-struct Offset {
-  V mean;
-  HWY_INLINE V add(V sum, V x) const { return hn::Add(sum, hn::Sub(x, mean)); }
-};
-
 HWY_INLINE double sum_lanes(const V (&sums)[4]) {
   return hn::GetLane(hn::SumOfLanes(D(), hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
 }
@@ -127,14 +122,26 @@ Moments moments_of(const T* x, float mean, int64_t n) {
   return total;
 }
 
+// The next row is asked for while this one is written, when nothing else is read from memory.
+template <class T>
+struct NextRow {
+  const T* x;  // or none
+  HWY_INLINE void ask(int64_t i) const {
+    if (!x) return;
+    for (int64_t j = 0; j < 2 * kLanes; j += 64 / static_cast<int64_t>(sizeof(T))) hwy::Prefetch(x + i + j);
+  }
+};
+
 template <class T, class W>
-void scale_row(const T* x, const W* weight, float scale, T* y, int64_t n, bool stream) {
+void scale_row(const T* x, const W* weight, float scale, T* y, int64_t n, bool stream, NextRow<T> next, NextRow<T> next_too) {
   const D d;
   constexpr Order kOrder = kOrderOf<T>;
   const V factor = hn::Set(d, scale);
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
     V x0, x1, w0, w1;
+    next.ask(i);
+    next_too.ask(i);
     load_two<kOrder>(d, x + i, x0, x1);
     load_two<kOrder>(d, weight + i, w0, w1);
     store_two<kOrder>(hn::Mul(hn::Mul(x0, factor), w0), hn::Mul(hn::Mul(x1, factor), w1), d, y + i, stream);
@@ -153,14 +160,16 @@ void rows(const RmsNormArgs& args, int64_t begin, int64_t end) {
     T* r = args.residual.data ? args.residual.row<T>(row) : nullptr;
     const double sum = r ? sum_of(Sum<T>{x, r}, Square(), n) : sum_of(Plain<T>{x}, Square(), n);
     const float scale = static_cast<float>(1.0 / __builtin_sqrt(sum / static_cast<double>(n) + args.eps));
-    scale_row(r ? r : x, reinterpret_cast<const W*>(args.weight), scale, y, n, can_stream(y, large));
+    const bool last = row + 1 == end;
+    const NextRow<T> next{last ? nullptr : args.x.row<T>(row + 1)}, next_r{last || !r ? nullptr : args.residual.row<T>(row + 1)};
+    scale_row(r ? r : x, reinterpret_cast<const W*>(args.weight), scale, y, n, can_stream(y, large), next, next_r);
   }
   if (large) hwy::FlushStream();
 }
 
 // (x - mean - rest) * scale * weight + bias
 template <class T, class W>
-void shift_row(const T* x, const W* weight, const W* bias, float mean, float rest, float scale, T* y, int64_t n, bool stream) {
+void shift_row(const T* x, const W* weight, const W* bias, float mean, float rest, float scale, T* y, int64_t n, bool stream, NextRow<T> next) {
   const D d;
   constexpr Order kOrder = kOrderOf<T>;
   const V shift = hn::Set(d, mean);
@@ -170,6 +179,7 @@ void shift_row(const T* x, const W* weight, const W* bias, float mean, float res
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
     V x0, x1, w0, w1, b0 = hn::Zero(d), b1 = hn::Zero(d);
+    next.ask(i);
     load_two<kOrder>(d, x + i, x0, x1);
     load_two<kOrder>(d, weight + i, w0, w1);
     if (bias) load_two<kOrder>(d, bias + i, b0, b1);
@@ -182,25 +192,36 @@ void shift_row(const T* x, const W* weight, const W* bias, float mean, float res
   }
 }
 
-// The mean is a sum of two floats: beside a mean of 1e4 the last bit of one is 1e-3 of a standard deviation of 1. The first element
-// stands in for it until it is known, so that sums are of the row's spread and a row of equal values gives exactly zero.
+// About the mean: of the first elements, or of one. Of equal elements exactly theirs.
+template <class T>
+float centre_of(const T* x, int64_t n) {
+  const D d;
+  if (n < kLanes) return hn::GetLane(load_part(d, x, 1));
+  return hn::GetLane(hn::SumOfLanes(d, hn::Mul(load(d, x), hn::Set(d, 1.0f / static_cast<float>(kLanes)))));
+}
+
+// The mean is a sum of two floats: beside a mean of 1e4 the last bit of one is 1e-3 of a standard deviation of 1. The mean of the first
+// elements stands in for it, so that sums are of the row's spread and a row of equal values gives exactly zero. Only where it lies farther
+// off than the standard deviation the sum of squares would cancel: then they are summed again, about the mean that is now known.
 template <class T, class W>
 void layer_rows(const LayerNormArgs& args, int64_t begin, int64_t end) {
-  const D d;
   const int64_t n = args.x.size;
   const double count = static_cast<double>(n);
   const bool large = worth_streaming(args.y);
   for (int64_t row = begin; row < end; ++row) {
     T* y = args.y.row<T>(row);
     const T* x = args.x.row<T>(row);
-    const float first = hn::GetLane(load_part(d, x, 1));
-    const float mean = static_cast<float>(first + sum_of(Plain<T>{x}, Offset{hn::Set(d, first)}, n) / count);
-    const Moments moments = moments_of(x, mean, n);
+    float mean = centre_of(x, n);
+    Moments moments = moments_of(x, mean, n);
+    if (moments.offset * moments.offset * 2 > moments.square * count) {
+      mean = static_cast<float>(mean + moments.offset / count);
+      moments = moments_of(x, mean, n);
+    }
     const double offset = moments.offset / count;  // the true mean lies this far from the float
     const double variance = moments.square / count - offset * offset;
     const float rest = static_cast<float>(offset);
     const float scale = static_cast<float>(1.0 / __builtin_sqrt((variance > 0 ? variance : 0) + args.eps));
-    shift_row(x, reinterpret_cast<const W*>(args.weight), reinterpret_cast<const W*>(args.bias), mean, rest, scale, y, n, can_stream(y, large));
+    shift_row(x, reinterpret_cast<const W*>(args.weight), reinterpret_cast<const W*>(args.bias), mean, rest, scale, y, n, can_stream(y, large), NextRow<T>{row + 1 == end ? nullptr : args.x.row<T>(row + 1)});
   }
   if (large) hwy::FlushStream();
 }

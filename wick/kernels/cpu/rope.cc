@@ -120,31 +120,39 @@ HWY_INLINE T* element(const RopeOperand& operand, int64_t a, int64_t b, int64_t 
   return reinterpret_cast<T*>(operand.data) + a * operand.strides[0] + b * operand.strides[1] + c * operand.strides[2];
 }
 
-template <class T, class C>
-void heads(const RopeArgs& args, int64_t begin, int64_t end) {
-  int64_t c = begin % args.sizes[2];
-  int64_t b = begin / args.sizes[2] % args.sizes[1];
-  int64_t a = begin / args.sizes[2] / args.sizes[1];
-  const bool large = worth_streaming(args.sizes[0] * args.sizes[1] * args.sizes[2] * args.head_dim * static_cast<int64_t>(sizeof(T)));
-  for (int64_t item = begin; item < end; ++item) {
-    const T* x = element<T>(args.x, a, b, c);
-    T* y = element<T>(args.y, a, b, c);
-    const C* cos = element<C>(args.cos, a, b, c);
-    const C* sin = element<C>(args.sin, a, b, c);
-    const bool stream = can_stream(y, large && args.half % (2 * kLanes) == 0);
-    if (args.interleaved) {
-      rotate<true>(x, cos, sin, y, args.half, stream);
-    } else {
-      rotate<false>(x, cos, sin, y, args.half, stream);
-    }
+// The heads of one (a, b): items [begin, end) of the innermost dimension.
+template <bool kInterleaved, class T, class C>
+void heads_in_a_row(const RopeArgs& args, int64_t a, int64_t b, int64_t begin, int64_t end, bool large) {
+  constexpr int64_t kAhead = 4096 / static_cast<int64_t>(sizeof(T));  // elements
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  const T* x = element<T>(args.x, a, b, begin);
+  T* y = element<T>(args.y, a, b, begin);
+  const C* cos = element<C>(args.cos, a, b, begin);
+  const C* sin = element<C>(args.sin, a, b, begin);
+  for (int64_t c = begin; c < end; ++c) {
+    for (int64_t i = 0; i < args.head_dim; i += kLine) hwy::Prefetch(x + kAhead + i);
+    rotate<kInterleaved>(x, cos, sin, y, args.half, can_stream(y, large));
     if (x != y) {
       for (int64_t i = 2 * args.half; i < args.head_dim; ++i) y[i] = x[i];
     }
-    if (++c < args.sizes[2]) continue;
-    c = 0;
-    if (++b < args.sizes[1]) continue;
-    b = 0;
-    ++a;
+    x += args.x.strides[2];
+    y += args.y.strides[2];
+    cos += args.cos.strides[2];
+    sin += args.sin.strides[2];
+  }
+}
+
+template <class T, class C>
+void heads(const RopeArgs& args, int64_t begin, int64_t end) {
+  const int64_t bytes = args.sizes[0] * args.sizes[1] * args.sizes[2] * args.head_dim * static_cast<int64_t>(sizeof(T));
+  const bool large = worth_streaming(bytes) && args.half % (2 * kLanes) == 0;
+  const auto run = args.interleaved ? heads_in_a_row<true, T, C> : heads_in_a_row<false, T, C>;
+  while (begin < end) {
+    const int64_t outer = begin / args.sizes[2];
+    const int64_t first = begin - outer * args.sizes[2];
+    const int64_t last = end - begin < args.sizes[2] - first ? first + end - begin : args.sizes[2];
+    run(args, outer / args.sizes[1], outer % args.sizes[1], first, last, large);
+    begin += last - first;
   }
   if (large) hwy::FlushStream();
 }

@@ -22,43 +22,35 @@ using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 constexpr int64_t kSumBlock = 1024;  // elements per f32 chain: bounds its rounding error whatever the row's size and the lanes
 
-// The largest of x, which is copied to `out` as f32 on the way unless that is null. NaN elements may or may not count: they reach the result
-// through their exponentials.
-template <Order kOrder, class T>
-float read_row(const T* x, float* out, int64_t n) {
+// NaN elements may or may not count: they reach the result through their exponentials.
+template <class T>
+float largest_of(const T* x, int64_t n) {
   const D d;
-  V largest0 = hn::Set(d, -__builtin_inff());
-  V largest1 = largest0;
+  V largest[2] = {hn::Set(d, -__builtin_inff()), hn::Set(d, -__builtin_inff())};
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
     V a, b;
-    load_two<kOrder>(d, x + i, a, b);
-    largest0 = hn::Max(largest0, a);
-    largest1 = hn::Max(largest1, b);
-    if (out) store_two<Order::kPlain>(a, b, d, out + i, false);
+    load_two<kOrderOf<T>>(d, x + i, a, b);
+    largest[0] = hn::Max(largest[0], a);
+    largest[1] = hn::Max(largest[1], b);
   }
-  for (; i + kLanes <= n; i += kLanes) {
-    const V a = load(d, x + i);
-    largest0 = hn::Max(largest0, a);
-    if (out) store(a, d, out + i);
-  }
+  for (; i + kLanes <= n; i += kLanes) largest[0] = hn::Max(largest[0], load(d, x + i));
   if (i < n) {
-    const V a = load_part(d, x + i, n - i);
-    largest1 = hn::Max(largest1, hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n - i)), a, largest1));
-    if (out) store_part(a, d, out + i, n - i);
+    const V last = hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(n - i)), load_part(d, x + i, n - i), largest[1]);
+    largest[1] = hn::Max(largest[1], last);
   }
-  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(largest0, largest1)));
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(largest[0], largest[1])));
 }
 
-// y = map(values), which stand as read_row of the same order left them.
-template <Order kOrder, class T, class Map>
-void write_row(const float* values, const Map& map, T* y, int64_t n, bool stream) {
+// y = map(values). Values of type float beside a y of another type stand as `exponentials` left them.
+template <class From, class T, class Map>
+void write_row(const From* values, const Map& map, T* y, int64_t n, bool stream) {
   const D d;
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
     V a, b;
-    load_two<Order::kPlain>(d, values + i, a, b);
-    store_two<kOrder>(map(a), map(b), d, y + i, stream);
+    load_two<kOrderOf<From>>(d, values + i, a, b);
+    store_two<kOrderOf<T>>(map(a), map(b), d, y + i, stream);
   }
   for (; i + kLanes <= n; i += kLanes) store(map(load(d, values + i)), d, y + i);
   if (i < n) store_part(map(load_part(d, values + i, n - i)), d, y + i, n - i);
@@ -75,34 +67,56 @@ struct Dropped {
   HWY_INLINE void put_part(V, int64_t, int64_t) const {}
 };
 
-// Puts e^(x - shift); returns the sum.
-template <class Out>
-double exponentials(const float* x, float shift, const Out& out, int64_t n) {
+// As many in step as there are registers for.
+template <Precision kPrecision>
+HWY_INLINE Four<V> four_exponentials(Four<V> x) {
+  const D d;
+  if constexpr (is_short<kPrecision>(d)) return exp<kPrecision>(d, x);
+  return {exp<kPrecision>(d, x.a), exp<kPrecision>(d, x.b)};
+}
+
+// Puts e^(x - shift), in the order in which elements of T are loaded; returns the sum.
+template <Precision kPrecision, class T, class Out>
+double exponentials(const T* x, float shift, const Out& out, int64_t n) {
   const D d;
   const V minus = hn::Set(d, shift);
   double total = 0;
   for (int64_t begin = 0; begin < n; begin += kSumBlock) {
     const int64_t end = n - begin < kSumBlock ? n : begin + kSumBlock;
-    V sums[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+    const V zero = hn::Zero(d);
+    Four<V> sums = {{zero, zero}, {zero, zero}};
     int64_t i = begin;
     for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
-      for (int j = 0; j < 4; ++j) {
-        const V e = exp(d, hn::Sub(load(d, x + i + j * kLanes), minus));
-        out.put(e, i + j * kLanes);
-        sums[j] = hn::Add(sums[j], e);
-      }
+      Four<V> four;
+      load_two<kOrderOf<T>>(d, x + i, four.a.a, four.a.b);
+      load_two<kOrderOf<T>>(d, x + i + 2 * kLanes, four.b.a, four.b.b);
+      const Four<V> e = four_exponentials<kPrecision>(sub(four, minus));
+      out.put(e.a.a, i);
+      out.put(e.a.b, i + kLanes);
+      out.put(e.b.a, i + 2 * kLanes);
+      out.put(e.b.b, i + 3 * kLanes);
+      sums = add(sums, e);
+    }
+    for (; i + 2 * kLanes <= end; i += 2 * kLanes) {  // in pairs as write_row takes them
+      Two<V> two;
+      load_two<kOrderOf<T>>(d, x + i, two.a, two.b);
+      const Two<V> e = exp<kPrecision>(d, sub(two, minus));
+      out.put(e.a, i);
+      out.put(e.b, i + kLanes);
+      sums.a = add(sums.a, e);
     }
     for (; i + kLanes <= end; i += kLanes) {
-      const V e = exp(d, hn::Sub(load(d, x + i), minus));
+      const V e = exp<kPrecision>(d, hn::Sub(load(d, x + i), minus));
       out.put(e, i);
-      sums[0] = hn::Add(sums[0], e);
+      sums.a.a = hn::Add(sums.a.a, e);
     }
     if (i < end) {
-      const V e = exp(d, hn::Sub(load_part(d, x + i, end - i), minus));
+      const V e = exp<kPrecision>(d, hn::Sub(load_part(d, x + i, end - i), minus));
       out.put_part(e, i, end - i);
-      sums[1] = hn::Add(sums[1], hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(end - i)), e));
+      sums.a.b = hn::Add(sums.a.b, hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(end - i)), e));
     }
-    total += hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
+    const Two<V> sum = add(sums.a, sums.b);
+    total += hn::GetLane(hn::SumOfLanes(d, hn::Add(sum.a, sum.b)));
   }
   return total;
 }
@@ -111,69 +125,66 @@ struct Scale {
   V factor;
   HWY_INLINE V operator()(V e) const { return hn::Mul(e, factor); }
 };
+HWY_INLINE Scale scale_of(double sum) { return {hn::Set(D(), static_cast<float>(1.0 / sum))}; }
 
-// (x - largest) - log_sum
+// (x - largest) - log_sum, which may be near zero: log_sum takes exponentials of full precision whatever y is.
 struct Shift {
   V largest, log_sum;
   HWY_INLINE V operator()(V x) const { return hn::Sub(hn::Sub(x, largest), log_sum); }
 };
+HWY_INLINE Shift shift_of(float largest, double sum) { return {hn::Set(D(), largest), hn::Set(D(), static_cast<float>(::log(sum)))}; }
 
-template <Order kOrder, class T>
-float take_row(const RowsView& x, int64_t row, float* buffer) {
-  const T* from = x.row<T>(row);
-  if (x.step == 1) return read_row<kOrder>(from, buffer, x.size);
-  for (int64_t i = 0; i < x.size; ++i) buffer[i] = static_cast<float>(from[i * x.step]);
-  return read_row<Order::kPlain>(buffer, nullptr, x.size);
-}
-
-template <Order kOrder, class T, class Map>
-void put_row(float* buffer, const Map& map, const RowsView& y, int64_t row, bool large) {
-  T* to = y.row<T>(row);
-  if (y.step == 1) return write_row<kOrder>(buffer, map, to, y.size, can_stream(to, large));
-  write_row<Order::kPlain>(buffer, map, buffer, y.size, false);
-  for (int64_t i = 0; i < y.size; ++i) to[i * y.step] = T(buffer[i]);
-}
-
-template <Order kOrder, class T>
+// Exponentials wait in the buffer, or without one in y. The next row's maximum is looked for before a row is written: it is read from memory
+// while the sum is still on its way through the lanes, and known when the row is done.
+template <class T>
 void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  const D d;
+  constexpr Precision kPrecision = kPrecisionOf<T>;
+  const int64_t n = args.x.size;
   const bool large = worth_streaming(args.y);
+  float largest = largest_of(args.x.row<T>(begin), n);
   for (int64_t row = begin; row < end; ++row) {
-    const float largest = take_row<kOrder, T>(args.x, row, buffer);
+    const T* x = args.x.row<T>(row);
+    T* y = args.y.row<T>(row);
+    float* kept = buffer ? buffer : reinterpret_cast<float*>(y);
+    const double sum = args.log ? exponentials<Precision::kF32>(x, largest, Dropped(), n) : exponentials<kPrecision>(x, largest, Kept{kept}, n);
+    const float next = row + 1 < end ? largest_of(args.x.row<T>(row + 1), n) : 0;
     if (args.log) {
-      const float log_sum = static_cast<float>(::log(exponentials(buffer, largest, Dropped(), args.x.size)));
-      put_row<kOrder, T>(buffer, Shift{hn::Set(d, largest), hn::Set(d, log_sum)}, args.y, row, large);
+      write_row(x, shift_of(largest, sum), y, n, can_stream(y, large));
     } else {
-      const double sum = exponentials(buffer, largest, Kept{buffer}, args.x.size);
-      put_row<kOrder, T>(buffer, Scale{hn::Set(d, static_cast<float>(1.0 / sum))}, args.y, row, large);
+      write_row(kept, scale_of(sum), y, n, can_stream(y, large));
     }
+    largest = next;
   }
   if (large) hwy::FlushStream();
 }
 
-// The order that is cheap goes where both rows are read and written in whole vectors.
+// Rows whose elements are not neighbours, by way of the buffer.
 template <class T>
-void rows_of_type(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  if (args.x.step == 1 && args.y.step == 1) return rows<kOrderOf<T>, T>(args, buffer, begin, end);
-  rows<Order::kPlain, T>(args, buffer, begin, end);
-}
-
-// Contiguous f32 needs no buffer: the exponentials wait in y.
-void plain_rows(const SoftmaxArgs& args, int64_t begin, int64_t end) {
-  const D d;
+void strided_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
   const int64_t n = args.x.size;
   for (int64_t row = begin; row < end; ++row) {
-    const float* x = args.x.row<float>(row);
-    float* y = args.y.row<float>(row);
-    const double sum = exponentials(x, read_row<Order::kPlain>(x, nullptr, n), Kept{y}, n);
-    write_row<Order::kPlain>(y, Scale{hn::Set(d, static_cast<float>(1.0 / sum))}, y, n, false);
+    const T* x = args.x.row<T>(row);
+    T* y = args.y.row<T>(row);
+    for (int64_t i = 0; i < n; ++i) buffer[i] = static_cast<float>(x[i * args.x.step]);
+    const float largest = largest_of(buffer, n);
+    if (args.log) {
+      write_row(buffer, shift_of(largest, exponentials<Precision::kF32>(buffer, largest, Dropped(), n)), buffer, n, false);
+    } else {
+      write_row(buffer, scale_of(exponentials<kPrecisionOf<T>>(buffer, largest, Kept{buffer}, n)), buffer, n, false);
+    }
+    for (int64_t i = 0; i < n; ++i) y[i * args.y.step] = T(buffer[i]);
   }
+}
+
+template <class T>
+void rows_of_type(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
+  if (args.x.step == 1 && args.y.step == 1) return rows<T>(args, buffer, begin, end);
+  strided_rows<T>(args, buffer, begin, end);
 }
 
 }  // namespace
 
 void softmax_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
-  if (!buffer) return plain_rows(args, begin, end);
   switch (args.x.type) {
     case DType::kF16: return rows_of_type<F16>(args, buffer, begin, end);
     case DType::kBF16: return rows_of_type<BF16>(args, buffer, begin, end);
@@ -190,7 +201,8 @@ namespace wick::cpu {
 
 void softmax(Context& ctx, const SoftmaxArgs& args) {
   const int64_t n = args.x.size;
-  const bool in_place = args.x.type == DType::kF32 && args.x.step == 1 && args.y.step == 1 && !args.log && !worth_streaming(args.y);
+  const bool plain = args.x.step == 1 && args.y.step == 1;
+  const bool in_place = plain && (args.log || (args.x.type == DType::kF32 && !worth_streaming(args.y)));
   const ScratchScope scope(ctx);
   float* buffers = in_place ? nullptr : ctx.scratch<float>(mul_or_fail<int64_t>(n, ctx.threads(), "softmax: scratch")).data();
   const auto rows = WICK_DISPATCH(ctx.isa(), softmax_rows);
