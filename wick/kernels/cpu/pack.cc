@@ -33,6 +33,22 @@ void pack_row(DType type, const std::byte* row, int64_t k, int64_t r, std::byte*
   }
 }
 
+// A row of a panel whose elements are neighbours in memory: one run as it is, or two `stride` bytes apart, their elements taking turns.
+template <class T>
+void pack_runs(const std::byte* run, int64_t stride, T* out) {
+  if (stride == 0) {
+    std::memcpy(out, run, kPanelRows * sizeof(T));
+    return;
+  }
+  T even[kPanelRows], odd[kPanelRows];
+  std::memcpy(even, run, sizeof(even));
+  std::memcpy(odd, run + stride, sizeof(odd));
+  for (int64_t r = 0; r < kPanelRows; ++r) {
+    out[2 * r] = even[r];
+    out[2 * r + 1] = odd[r];
+  }
+}
+
 // Plain elements of any strides. Whole squares of 16 x 16 keep both sides in cache lines that are used up at once.
 template <class T>
 void pack_strided(const MatrixView& matrix, int64_t first, int64_t rows, T* out) {
@@ -41,8 +57,8 @@ void pack_strided(const MatrixView& matrix, int64_t first, int64_t rows, T* out)
   const auto at = [&](int64_t r, int64_t i) { return *reinterpret_cast<const T*>(data + r * matrix.row_stride + i * matrix.column_stride); };
   for (int64_t begin = 0; begin < matrix.k; begin += kPanelRows) {
     const int64_t end = std::min(matrix.k, begin + kPanelRows);
-    if (matrix.row_stride == static_cast<int64_t>(sizeof(T)) && pair == 1 && rows == kPanelRows) {  // rows are neighbours: a row of the panel is one run
-      for (int64_t i = begin; i < end; ++i) std::memcpy(out + i * kPanelRows, data + i * matrix.column_stride, kPanelRows * sizeof(T));
+    if (matrix.row_stride == static_cast<int64_t>(sizeof(T)) && rows == kPanelRows && (end - begin) % pair == 0) {  // rows are neighbours
+      for (int64_t i = begin; i < end; i += pair) pack_runs<T>(data + i * matrix.column_stride, pair == 2 ? matrix.column_stride : 0, out + i * kPanelRows);
       continue;
     }
     for (int64_t r = 0; r < rows; ++r) {
