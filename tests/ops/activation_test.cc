@@ -1,6 +1,7 @@
 #include "wick/ops/activation.h"
 
 #include "tests/ops/support.h"
+#include "wick/tensor/half.h"
 
 namespace wick {
 namespace {
@@ -162,6 +163,31 @@ TEST_P(SigmoidOnDevice, MatchesTheSlowTwinAndKnownValues) {
       }
       EXPECT_LE(nmse.error(), elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
       EXPECT_TRUE(std::isnan(values_of(ops::sigmoid(*ctx, on(*ctx, Tensor::from_values(std::vector<float>(37, NAN), {37}, type))))[0]));
+    }
+  }
+}
+
+// Every finite value that the type has, within one unit in the last place. Below -5.5 gelu in bf16 is only near zero, as it should be.
+TEST(Activation, HalvesAreWithinOneUnitEverywhere) {
+  Context plain;
+  std::vector<float> all;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) all.push_back(f16_to_f32(static_cast<uint16_t>(bits)));
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) all.push_back(bf16_to_f32(static_cast<uint16_t>(bits)));
+  std::erase_if(all, [](float x) { return !std::isfinite(x) || std::fabs(x) > 3e4f; });
+  const Tensor x32 = Tensor::from_values(all, {static_cast<int64_t>(all.size())});
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    const Tensor x = x32.to(type);
+    const double unit = type == DType::kF16 ? 0x1p-10 : 0x1p-7, smallest = type == DType::kF16 ? 0x1p-24 : 1e-36;
+    for (const Plain op : {Plain(ops::silu), Plain(ops::sigmoid), Plain(ops::gelu), Plain(ops::gelu_tanh)}) {
+      const std::vector<double> expected = values_of(op(plain, x.to(DType::kF64))), in = values_of(x);
+      const double near_zero = op == Plain(ops::gelu) ? 1.1e-7 : 0;
+      for (const auto& ctx : contexts()) {
+        if (ctx->threads() > 1) continue;
+        const std::vector<double> got = values_of(op(*ctx, x));
+        for (size_t i = 0; i < in.size(); ++i) {
+          ASSERT_LE(std::fabs(got[i] - expected[i]), unit * std::fabs(expected[i]) + smallest + near_zero) << in[i] << " " << dtype_name(type) << " " << name_of(*ctx);
+        }
+      }
     }
   }
 }

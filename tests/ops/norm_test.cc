@@ -213,6 +213,26 @@ TEST_P(LayerNormOnDevice, AMeanFarFromZeroCostsNothing) {
   }
 }
 
+// The first elements stand in for the mean: when they lie far from it, or hold all of the row's spread, nothing may cancel.
+TEST(LayerNorm, FirstElementsFarFromTheMeanCostNothing) {
+  constexpr int64_t n = 2048;
+  const Tensor w = normal_tensor({n}, DType::kF32, 5), b = normal_tensor({n}, DType::kF32, 6);
+  for (const float far : {30.0f, -1e4f}) {
+    for (const int64_t count : {1, 16, 40}) {
+      const Tensor x = normal_tensor({4, n}, DType::kF32, 4);
+      for (int64_t row = 0; row < 4; ++row) {
+        for (int64_t i = 0; i < count; ++i) x.data<float>()[row * n + i] += far;
+      }
+      const Tensor expected = layer_reference(x, w, b);
+      for (const auto& ctx : contexts()) {
+        Nmse nmse;
+        nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), expected);
+        EXPECT_LE(nmse.error(), 1e-12) << far << " " << count << " " << name_of(*ctx);
+      }
+    }
+  }
+}
+
 TEST(LayerNorm, ViewsInPlaceNoBiasAndThreads) {
   const std::vector<std::unique_ptr<Context>> all = contexts();
   for (size_t i = 0; i < all.size(); ++i) {
