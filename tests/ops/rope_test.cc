@@ -89,8 +89,10 @@ TEST_P(RopeOnDevice, IsTheDefinitionBitForBit) {
 
 // Rotation of (1, 0) gives the cosine: any f32 rounded to a half type, as wick/tensor/half.h does it.
 TEST(Rope, RoundsToNearestEven) {
-  std::vector<float> values = {0, -0.0f, 1, 65504, 65520, 3.3895e38f, 3.4e38f, -3.4e38f, INFINITY, -INFINITY, NAN, 1e-40f, -1e-40f, 6e-8f, 1e-45f};
-  for (uint32_t i = 0; i < 1009; ++i) values.push_back(std::bit_cast<float>(0x3f800000u + i * 0x1000u + i % 3 - 1));  // ties and their neighbours
+  std::vector<float> values = {0,        -0.0f,     1,   65504,  65520,   3.3895e38f, 3.4e38f, -3.4e38f,
+                               INFINITY, -INFINITY, NAN, 1e-40f, -1e-40f, 6e-8f,      1e-45f};
+  for (uint32_t i = 0; i < 1009; ++i)
+    values.push_back(std::bit_cast<float>(0x3f800000u + i * 0x1000u + i % 3 - 1));  // ties and their neighbours
   const int64_t half = static_cast<int64_t>(values.size());
   const Tensor cos = Tensor::from_values(values, {1, half}), sin = Tensor::zeros({1, half}, DType::kF32);
   for (const auto& ctx : contexts()) {
@@ -100,7 +102,8 @@ TEST(Rope, RoundsToNearestEven) {
       const Tensor y = ops::rope(*ctx, Tensor::from_values(ones, {1, 1, 1, 2 * half}, type), cos, sin);
       for (int64_t i = 0; i < half; ++i) {
         const float value = values[static_cast<size_t>(i)];
-        ASSERT_EQ(y.data<uint16_t>()[i], type == DType::kF16 ? f32_to_f16(value) : f32_to_bf16(value)) << value << " " << dtype_name(type) << " " << name_of(*ctx);
+        ASSERT_EQ(y.data<uint16_t>()[i], type == DType::kF16 ? f32_to_f16(value) : f32_to_bf16(value))
+            << value << " " << dtype_name(type) << " " << name_of(*ctx);
       }
     }
   }

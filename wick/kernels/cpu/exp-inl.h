@@ -84,18 +84,16 @@ HWY_INLINE V zero_below(D d, V x, float least, V y) {
   return zero_where(less(x, hn::Set(d, least)), y);
 }
 
-// Sums of powers are taken in a tree, not a chain: the processor looks ahead a few hundred instructions, and chains of exponentials would fill
-// that before they had filled its multipliers.
-
-// e^r, |r| <= ln 2 / 2: least relative error with the value at 0 exact, 2e-9.
+// e^r, |r| <= ln 2 / 2: least relative error with the value at 0 exact, 2e-9. As a tree instead of a chain no faster, and less exact.
 template <class D, class V>
 HWY_INLINE V exp_polynomial(D d, V r) {
   namespace hn = hwy::HWY_NAMESPACE;
-  const V r2 = mul(r, r);
-  const V low = mul_add(r, hn::Set(d, 0x1.55541ap-3f), hn::Set(d, 0x1.fffffcp-2f));
-  const V middle = mul_add(r, hn::Set(d, 0x1.126792p-7f), hn::Set(d, 0x1.555822p-5f));
-  const V high = mul_add(r2, hn::Set(d, 0x1.6ae720p-10f), middle);
-  return mul_add(mul_add(high, r2, low), r2, add(r, hn::Set(d, 1.0f)));
+  V p = mul_add(r, hn::Set(d, 0x1.6ae720p-10f), hn::Set(d, 0x1.126792p-7f));
+  p = mul_add(p, r, hn::Set(d, 0x1.555822p-5f));
+  p = mul_add(p, r, hn::Set(d, 0x1.55541ap-3f));
+  p = mul_add(p, r, hn::Set(d, 0x1.fffffcp-2f));
+  p = mul_add(p, r, hn::Set(d, 1.0f));
+  return mul_add(p, r, hn::Set(d, 1.0f));
 }
 
 #if HWY_TARGET == HWY_AVX3
