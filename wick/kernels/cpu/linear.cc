@@ -29,18 +29,18 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
 // Rows per claim, so that there are a few µs of work in it: less is not worth waking a thread for.
 int64_t rounding_grain(int64_t elements_per_row) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements_per_row)); }
 
-const ActivationTile* round_to_tiles(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, bool remainders) {
 #if defined(__x86_64__)
+const ActivationTile* round_to_tiles(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, bool remainders) {
   const int64_t count = ceil_div(rows, kTileRows), size = count * (k / kQuantBlock);
   ActivationTile* tiles = ctx.scratch<ActivationTile>(remainders ? 2 * size : size).data();
   ctx.pool().parallel_for(count, rounding_grain(k * kTileRows), [&](int64_t begin, int64_t end, int) {
     quantise_tiles_avx512vnni(x, ldx, rows, k, begin, end, tiles, remainders ? tiles + size : nullptr);
   });
   return tiles;
-#else
-  fail(ErrorCode::kInternal, "linear: no tiles on this processor");
-#endif
 }
+#else
+const ActivationTile* round_to_tiles(Context&, const float*, int64_t, int64_t, int64_t, bool) { return nullptr; }  // never wanted
+#endif
 
 // Rounds x, [rows, k], in every form that some segment needs.
 Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, std::span<const WeightSegment> segments) {

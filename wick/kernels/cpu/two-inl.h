@@ -19,6 +19,8 @@ namespace HWY_NAMESPACE {
 
 template <class V>
 struct Two {
+  HWY_INLINE Two() {}  // an implicit one would lack the instruction set on arm64
+  HWY_INLINE Two(V first, V second) : a(first), b(second) {}
   V a, b;
 };
 
