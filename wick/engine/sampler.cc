@@ -38,19 +38,37 @@ void check_range(const char* name, double value, double low, double high) {
   require(value >= low && value <= high, "sampling: ", name, " is ", value, ", expected ", low, " to ", high);
 }
 
-// The largest logit, lowest id on a tie; -1 when that is not a finite number or some logit is NaN.
+// The largest logit, lowest id on a tie; -1 when that is not a finite number or some logit is NaN. Looks for the value first, several chains at
+// a time that the compiler can put into vectors, and for its place in the block where it was found.
 int32_t best_of(std::span<const float> logits) {
+  constexpr size_t kBlock = 2048, kChains = 16;
   float best = kMinusInfinity;
-  int32_t id = -1;
+  size_t begin = 0;
   bool nan = false;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    nan |= logits[i] != logits[i];
-    if (logits[i] > best) {
-      best = logits[i];
-      id = static_cast<int32_t>(i);
+  for (size_t first = 0; first < logits.size(); first += kBlock) {
+    const std::span<const float> block = logits.subspan(first, std::min(kBlock, logits.size() - first));
+    const size_t whole = block.size() / kChains * kChains;
+    float peaks[kChains];
+    int32_t nans[kChains] = {};
+    std::fill_n(peaks, kChains, kMinusInfinity);
+    for (size_t i = 0; i < whole; i += kChains) {
+      for (size_t j = 0; j < kChains; ++j) {
+        peaks[j] = block[i + j] > peaks[j] ? block[i + j] : peaks[j];
+        nans[j] |= block[i + j] != block[i + j];
+      }
     }
+    float peak = *std::max_element(peaks, peaks + kChains);
+    for (const float logit : block.subspan(whole)) {
+      peak = std::max(peak, logit);
+      nan |= logit != logit;
+    }
+    nan |= std::any_of(nans, nans + kChains, [](int32_t seen) { return seen != 0; });
+    if (peak <= best) continue;
+    best = peak;
+    begin = first;
   }
-  return nan || !std::isfinite(best) ? -1 : id;
+  if (nan || !std::isfinite(best)) return -1;
+  return static_cast<int32_t>(std::find(logits.begin() + static_cast<std::ptrdiff_t>(begin), logits.end(), best) - logits.begin());
 }
 
 }  // namespace
