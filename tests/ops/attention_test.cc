@@ -242,6 +242,49 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinWithAlibiAndSinks) {
   }
 }
 
+// What rope_append and paged_attention do one after the other, and the same pages afterwards.
+void expect_one_step_is_two(Context& ctx, DType type, const Dimensions& dims, int64_t rotated, bool interleaved,
+                            const ops::PagedAttentionOptions& options) {
+  SCOPED_TRACE(concat(dtype_name(type), " ", dims.heads, "/", dims.kv_heads, " heads of ", dims.head_dim, ", ", rotated,
+                      " rotated, window ", options.window));
+  const Tables tables(kTablePages * kPagePositions, rotated / 2);
+  const Tensor cos = on(ctx, tables.cos), sin = on(ctx, tables.sin);
+  Cache two(type, dims, 8 * kTablePages, ctx.device()), one(type, dims, 8 * kTablePages, ctx.device());
+  const auto step_of = [&](const std::vector<Part>& parts, Cache& cache, bool together) {
+    const Step step(parts, ctx.device());
+    const StepBatch batch = step.view();
+    const Tensor qkv = on(ctx, projected(parts, dims));
+    const Tensor out = on(ctx, Tensor::zeros({qkv.dim(0), dims.heads * dims.head_dim}, DType::kF32));
+    ops::PagedAttentionOptions there = options;
+    there.alibi = on(ctx, options.alibi);
+    there.sinks = on(ctx, options.sinks);
+    if (together) {
+      ops::rope_append_attention(ctx, qkv, cos, sin, interleaved, batch, cache.view, there, out);
+    } else {
+      ops::rope_append(ctx, qkv, cos, sin, interleaved, batch, cache.view);
+      ops::paged_attention(ctx, qkv.slice(1, 0, dims.heads * dims.head_dim), batch, cache.view, there, out);
+    }
+    return values_of(out);
+  };
+  const std::vector<std::vector<Part>> steps = {
+      {{0, 0, 40}, {3, 0, 65}, {5, 0, 1000}}, {{0, 40, 1}, {5, 1000, 1}, {3, 65, 1}}, {{0, 41, 1}}, {{5, 1001, 1}}};
+  for (const auto& parts : steps) {
+    EXPECT_LE(normalised_error(step_of(parts, one, true), step_of(parts, two, false)), ctx.device().is_cpu() ? 0 : 1e-10) << parts.size();
+  }
+  EXPECT_TRUE(test::same_bits(one.bytes, two.bytes));
+}
+
+TEST_P(AttentionOnDevice, AppendAndAttentionInOne) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : kCacheTypes) {
+    for (const int64_t head_dim : {40, 64, 128}) expect_one_step_is_two(*ctx, type, {6, 2, head_dim}, head_dim, true, {});
+  }
+  for (const int64_t group : {1, 4, 7}) expect_one_step_is_two(*ctx, DType::kF16, {2 * group, 2, 64}, 64, false, {});
+  const Tensor sinks = Tensor::from_values(std::vector<float>{-3, 0, 1, 5, 40, -200}, {6});
+  expect_one_step_is_two(*ctx, DType::kF16, {6, 2, 64}, 32, false, {0.3f, 70, 2, alibi_slopes(6), sinks});
+  expect_one_step_is_two(*ctx, DType::kBF16, {6, 2, 128}, 64, true, {0, 33, 0});
+}
+
 // Rows of sequence 0 as a function of how its tokens come: chunk sizes repeat until `total`.
 std::vector<float> run_chunked(int threads, Isa isa, DType type, const Dimensions& dims, int32_t total, int32_t chunk, bool in_company,
                                const ops::PagedAttentionOptions& options) {

@@ -16,7 +16,9 @@
 #include "wick/base/error.h"
 #include "wick/kernels/block_format.h"
 #include "wick/kernels/linear.h"
+#include "wick/ops/activation.h"
 #include "wick/ops/embedding.h"
+#include "wick/ops/norm.h"
 #include "wick/tensor/half.h"
 
 namespace wick {
@@ -64,6 +66,11 @@ Tensor random_weight(DType type, int64_t rows, int64_t k, uint32_t seed) {
   return weight;
 }
 
+std::vector<float> values_of(const Tensor& x) {
+  const Tensor here = x.to(Device::cpu()).contiguous();
+  return {here.data<float>(), here.data<float>() + here.elements()};
+}
+
 double normalised_error(const std::vector<float>& got, const std::vector<float>& expected) {
   double error = 0, power = 0;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -107,6 +114,57 @@ TEST_P(LinearOnDevice, FastEqualsReferenceForEveryTypeAndShape) {
             ASSERT_LE(normalised_error(fast, slow), bound) << dtype_name(type) << " t=" << t << " n=" << n << " k=" << k << " " << test::name_of(*ctx);
           }
         }
+      }
+    }
+  }
+}
+
+// norm and swiglu are what their ops make of it, on CUDA in one kernel for few rows and even shapes. What rounding x makes of a last bit of the
+// norm is no more than a step of the second run.
+TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : kTypes) {
+    for (const auto& [outputs, least] : {std::pair<int64_t, int64_t>{48, 96}, {70, 576}, {1000, 256}}) {
+      const int64_t k = fitting(type, least);
+      PackedWeight weight;
+      for (const uint32_t seed : {1u, 2u}) {
+        ops::append_weight(*ctx, ops::weight_source(random_weight(type, outputs, k, seed)), false, weight);
+      }
+      const Tensor norm = test::on(*ctx, Tensor::from_values(normals(k, 5), {k}));
+      const Tensor bias = test::on(*ctx, Tensor::from_values(normals(2 * outputs, 6), {2 * outputs}));
+      for (const int64_t t : {1, 2, 3, 5, 8, 9}) {
+        const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 7), {t, k}));
+        const Tensor product = ops::linear(*ctx, ops::rms_norm(*ctx, x, norm, 1e-5), weight, {.bias = &bias});
+        const Tensor fused = ops::linear(*ctx, x, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5, .swiglu = true});
+        const Tensor normed = ops::linear(*ctx, x, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5});
+        const double bound = ctx->device().is_cpu() ? 0 : t <= 8 && type != DType::kBF16 ? 1e-8 : 1e-4;
+        const auto error = [](const Tensor& got, const Tensor& expected) {
+          return normalised_error(values_of(got), values_of(expected));
+        };
+        EXPECT_LE(error(normed, product), bound) << dtype_name(type) << " t=" << t << " n=" << outputs << " k=" << k;
+        EXPECT_LE(error(fused, ops::swiglu(*ctx, product)), bound) << dtype_name(type) << " t=" << t << " n=" << outputs << " k=" << k;
+      }
+    }
+  }
+}
+
+// More inputs than a block's memory holds for all rows at once, or for any.
+TEST_P(LinearOnDevice, ManyInputs) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  Context plain;
+  for (const DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K}) {
+    for (const int64_t k : {14336, 40960}) {
+      const Tensor stored = random_weight(type, 17, k, 9);
+      const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, stored));
+      PackedWeight twin = ops::pack_weight(plain, stored);
+      twin.segments[0].precise = !ctx->device().is_cpu();
+      for (const int64_t t : {1, 4, 8}) {
+        std::vector<float> x = normals(t * k, 11);
+        const std::vector<float> fast = run(*ctx, weight, x, t);
+        std::vector<float> slow(fast.size());
+        ref::linear(plain, {.x = x.data(), .ldx = k, .rows = t, .weight = &twin, .y = slow.data(), .ldy = 17});
+        const double bound = ctx->device().is_cpu() || k < 32768 ? 1e-9 : 1e-4;
+        EXPECT_LE(normalised_error(fast, slow), bound) << dtype_name(type) << " t=" << t << " k=" << k;
       }
     }
   }
@@ -475,6 +533,12 @@ TEST(Linear, MisuseNamesWhatIsWrong) {
   EXPECT_NE("", message(x, Tensor::zeros({8, 2}, DType::kF32).transpose(0, 1), {.accumulate = true}));
   EXPECT_NE("", message(Tensor(), y));
   EXPECT_NE("", message(x, y, {.bias = &short_bias}));
+  const Tensor norm = Tensor::zeros({16}, DType::kF32), half = Tensor::zeros({2, 4}, DType::kF32);
+  EXPECT_EQ("", message(x, half, {.norm = &norm, .swiglu = true}));
+  EXPECT_NE("", message(x, y, {.swiglu = true}));
+  EXPECT_THAT(message(x, half, {.accumulate = true, .swiglu = true}), testing::HasSubstr("no accumulate"));
+  EXPECT_THAT(message(x, y, {.norm = &short_bias}), testing::HasSubstr("norm is f32 [7]"));
+  EXPECT_NE("", message(x, y, {.norm = &norm, .norm_eps = -1}));
   EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2, 2}, DType::kF32)), Error);
   EXPECT_THROW(ops::pack_weight(ctx, Tensor::zeros({2, 2}, DType::kI32)), Error);
   EXPECT_NE("", message(Tensor::zeros({0, 16}, DType::kF32), y));

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "wick/kernels/kv_append.h"
 #include "wick/kernels/kv_page.h"
 #include "wick/tensor/context.h"
 #include "wick/tensor/dtype.h"
@@ -58,6 +59,12 @@ struct DenseAttentionArgs {
 namespace cpu {
 // positions must not fall within a sequence; unlike StepBatch says they may repeat.
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
+// rope_append and then paged_attention, whose q is rope.qkv. rope.qkv holds anything afterwards.
+inline void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,
+                                  const KvLayerView& cache) {
+  rope_append(ctx, rope, batch, cache);
+  paged_attention(ctx, args, batch, cache);
+}
 // The same on plain rows, whose elements are neighbours. No scores matrix, no copy of k and v. y may be q.
 void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cpu
@@ -65,6 +72,9 @@ namespace cuda {
 // On ctx's stream. batch.on_device is set; every pointer of args but those of batch is in the device's memory.
 // Rows do not depend on each other; blocks of positions are merged in an order that depends on the shape of the step.
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
+// One kernel where every sequence has one row (f16 and bf16 pages, head sizes 64 and 128).
+void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,
+                           const KvLayerView& cache);
 void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cuda
 

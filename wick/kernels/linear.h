@@ -17,9 +17,12 @@ struct LinearArgs {
   float* y = nullptr;           // [T, weight->rows], rows ldy apart; must not overlap x
   int64_t ldy = 0;
   bool accumulate = false;  // y += instead of y =
+  const float* norm = nullptr;  // [k]: x is normalised first, as kernels/norm.h says, with these weights
+  double eps = 0;
+  bool swiglu = false;  // y is [T, weight->rows / 2]: silu of the first half of the outputs times the second; not with accumulate
 };
 
-// y[t, n] = sum over k of round(x[t, k]) * w[n, k]  (+ bias[n]) (+ y[t, n]).
+// y[t, n] = sum over k of round(x[t, k]) * w[n, k]  (+ bias[n]) (+ y[t, n]).  ref: without norm and swiglu.
 //
 // x is rounded once, by the segment's type: not at all for f32 and f16 weights, to bf16 for bf16, to 8-bit blocks of 32 with one f32
 // scale (largest magnitude / 127, nearest even) for quantised types. A block with a NaN or an infinity gives NaN. A segment marked
@@ -32,7 +35,8 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
 }
-// On ctx's stream. Up to kFewRows rows as above, every quantised segment as if it were precise; with more, x and quantised weights are rounded
+// On ctx's stream. Up to kFewRows rows as above, every quantised segment as if it were precise (its scales to a few units in the last
+// place), norm and swiglu in the same kernel; with more rows, or inputs that a block has no memory for, x and quantised weights are rounded
 // to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and on which of the two ways is taken.
 namespace cuda {
 inline constexpr int64_t kFewRows = 8;

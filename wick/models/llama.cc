@@ -4,7 +4,6 @@
 #include <string>
 
 #include "wick/models/weight_loader.h"
-#include "wick/ops/activation.h"
 #include "wick/ops/attention.h"
 #include "wick/ops/embedding.h"
 #include "wick/ops/norm.h"
@@ -26,20 +25,16 @@ struct LlamaWorkspace final : Workspace {
   LlamaWorkspace(const Device& device, const LlamaConfig& config, const ActivationLimits& step) : limits(step), rope(config.rope) {
     const ModelDims& dims = config.dims;
     const auto make = [&](int64_t rows, int64_t width) { return Tensor::empty({rows, width}, DType::kF32, device); };
-    tokens = Tensor::empty({step.rows}, DType::kI32, device);
-    logit_rows = Tensor::empty({step.logit_rows}, DType::kI32, device);
     x = make(step.rows, dims.d_model);
-    normed = make(step.rows, dims.d_model);
     qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
     heads = make(step.rows, dims.heads * dims.head_dim);
-    gate_up = make(step.rows, 2 * dims.d_ff);
     hidden = make(step.rows, dims.d_ff);
     last = make(step.logit_rows, dims.d_model);
   }
   ActivationLimits limits;
   nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
-  Tensor tokens, logit_rows;  // i32
-  Tensor x, normed, qkv, heads, gate_up, hidden, last;
+  Tensor tokens, logit_rows;  // the step's own
+  Tensor x, qkv, heads, hidden, last;
 };
 
 class Llama final : public LanguageModel {
@@ -99,20 +94,14 @@ class Llama final : public LanguageModel {
   void run(Context& ctx, const StepBatch& batch, nn::KvPool& pool, LlamaWorkspace& space, const Tensor& logits) const {
     const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
     const Tensor x = rows(space.x);
-    const Tensor normed = rows(space.normed);
     const Tensor hidden = rows(space.hidden);
-    const Tensor gate_up = rows(space.gate_up);
-    const Tensor tokens = rows(space.tokens);
-    ctx.copy(tokens.raw(), batch.tokens, tokens.bytes());
+    const Tensor tokens = ids(ctx, space.tokens, space.limits.rows, batch.tokens, batch.on_device.tokens, batch.rows);
     ops::embedding(ctx, tokens, *embedding_.weight(), x);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
-      ops::rms_norm(ctx, x, layer.attention_norm, config_.norm_eps, normed);
-      attend(ctx, layer, batch, pool.layer(static_cast<int32_t>(i)), space, normed, x);
-      ops::rms_norm(ctx, x, layer.mlp_norm, config_.norm_eps, normed);
-      layer.gate_up.forward(ctx, normed, gate_up);
-      ops::swiglu(ctx, gate_up, hidden);
-      layer.down.forward(ctx, hidden, x, /*accumulate=*/true);
+      attend(ctx, layer, batch, pool.layer(static_cast<int32_t>(i)), space, x);
+      layer.gate_up.forward(ctx, x, hidden, {.norm = &layer.mlp_norm, .norm_eps = config_.norm_eps, .swiglu = true});
+      layer.down.forward(ctx, hidden, x, {.accumulate = true});
     }
     write_logits(ctx, batch, space, x, logits);
   }
@@ -133,26 +122,32 @@ class Llama final : public LanguageModel {
     return layer;
   }
 
-  // x += output(attention(rope(qkv(normed)))); the step's keys and values go into the cache on the way.
-  void attend(Context& ctx, const Layer& layer, const StepBatch& batch, const KvLayerView& cache, LlamaWorkspace& space, const Tensor& normed,
+  // A step's array where the device reads it. `view` is kept, so that no step allocates.
+  static Tensor ids(const Context& ctx, Tensor& view, int64_t capacity, const int32_t* here, const int32_t* on_device, int64_t count) {
+    auto* const array = const_cast<int32_t*>(ctx.device().is_cpu() ? here : on_device);
+    if (view.data<int32_t>() != array) view = Tensor::from_memory(array, {capacity}, DType::kI32, ctx.device());
+    return view.slice(0, 0, count);
+  }
+
+  // x += output(attention(rope(qkv(norm(x))))); the step's keys and values go into the cache on the way.
+  void attend(Context& ctx, const Layer& layer, const StepBatch& batch, const KvLayerView& cache, LlamaWorkspace& space,
               const Tensor& x) const {
-    const ModelDims& dims = config_.dims;
     const Tensor qkv = space.qkv.slice(0, 0, batch.rows);
     const Tensor heads = space.heads.slice(0, 0, batch.rows);
-    layer.qkv.forward(ctx, normed, qkv);
-    ops::rope_append(ctx, qkv, space.rope.cos(), space.rope.sin(), /*interleaved=*/true, batch, cache);
-    ops::paged_attention(ctx, qkv.slice(1, 0, dims.heads * dims.head_dim), batch, cache, {}, heads);
-    layer.output.forward(ctx, heads, x, /*accumulate=*/true);
+    layer.qkv.forward(ctx, x, qkv, {.norm = &layer.attention_norm, .norm_eps = config_.norm_eps});
+    ops::rope_append_attention(ctx, qkv, space.rope.cos(), space.rope.sin(), /*interleaved=*/true, batch, cache, {}, heads);
+    layer.output.forward(ctx, heads, x, {.accumulate = true});
   }
 
   void write_logits(Context& ctx, const StepBatch& batch, LlamaWorkspace& space, const Tensor& x, const Tensor& logits) const {
     if (batch.logit_count == 0) return;
+    const ops::LinearOptions normed = {.norm = &final_norm_, .norm_eps = config_.norm_eps};
+    if (batch.logit_count == batch.rows) return head_.forward(ctx, x, logits, normed);
     const Tensor last = space.last.slice(0, 0, batch.logit_count);
-    const Tensor wanted = space.logit_rows.slice(0, 0, batch.logit_count);
-    ctx.copy(wanted.raw(), batch.logit_rows, wanted.bytes());
+    const Tensor wanted =
+        ids(ctx, space.logit_rows, space.limits.logit_rows, batch.logit_rows, batch.on_device.logit_rows, batch.logit_count);
     ops::embedding(ctx, wanted, x, last);
-    ops::rms_norm(ctx, last, final_norm_, config_.norm_eps, last);
-    head_.forward(ctx, last, logits);
+    head_.forward(ctx, last, logits, normed);
   }
 
   LlamaConfig config_;

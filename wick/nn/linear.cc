@@ -20,10 +20,8 @@ Tensor Linear::forward(Context& ctx, const Tensor& x) const {
   return ops::linear(ctx, x, *weight_, options);
 }
 
-void Linear::forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate) const {
-  ops::LinearOptions options;
+void Linear::forward(Context& ctx, const Tensor& x, const Tensor& y, ops::LinearOptions options) const {
   options.bias = bias_.defined() ? &bias_ : nullptr;
-  options.accumulate = accumulate;
   ops::linear(ctx, x, *weight_, y, options);
 }
 

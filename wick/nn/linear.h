@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "wick/kernels/packed_weight.h"
+#include "wick/ops/linear.h"
 #include "wick/tensor/context.h"
 #include "wick/tensor/tensor.h"
 
@@ -33,8 +34,8 @@ class Linear {
   int64_t outputs() const { return weight_->rows; }
   const std::shared_ptr<const PackedWeight>& weight() const { return weight_; }
 
-  // y = x W^T + b, or y += when `accumulate`. Shapes, aliasing and errors as ops::linear.
-  void forward(Context& ctx, const Tensor& x, const Tensor& y, bool accumulate = false) const;
+  // y = x W^T + b, with the rest of `options` but the bias as ops::linear says. Shapes, aliasing and errors as there.
+  void forward(Context& ctx, const Tensor& x, const Tensor& y, ops::LinearOptions options = {}) const;
   Tensor forward(Context& ctx, const Tensor& x) const;
 
  private:

@@ -88,6 +88,68 @@ void check_table(const Context& ctx, const char* name, const Tensor& table, cons
           ", expected contiguous f32 of rank 2, at most ", layout.head_dim / 2, " wide");
 }
 
+RopeAppendArgs rope_args(const Context& ctx, const Tensor& qkv, const Tensor& cos, const Tensor& sin, bool interleaved, const StepBatch& batch,
+                         const KvLayerView& cache) {
+  require_kernels(ctx, "rope_append");
+  const KvLayout& layout = cache.layout;
+  require_here(ctx, "rope_append", "qkv", qkv);
+  require(qkv.rank() == 2 && qkv.dtype() == DType::kF32 && qkv.rows_contiguous() && qkv.dim(0) == batch.rows, "rope_append: qkv is ",
+          dtype_name(qkv.dtype()), " ", qkv.shape().to_string(), ", expected f32 of rank 2 with ", batch.rows, " contiguous rows");
+  const int64_t heads = qkv.dim(1) / layout.head_dim - 2 * int64_t{layout.kv_heads};
+  require(qkv.dim(1) % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "rope_append: qkv is ",
+          qkv.shape().to_string(), ", expected q heads, a multiple of ", layout.kv_heads, ", and twice ", layout.kv_heads, " heads of ",
+          layout.head_dim);
+  check_table(ctx, "cos", cos, layout);
+  check_table(ctx, "sin", sin, layout);
+  require(cos.shape() == sin.shape(), "rope_append: cos is ", cos.shape().to_string(), ", sin is ", sin.shape().to_string());
+  check_batch(ctx, "rope_append", batch, cache);
+  for (int32_t row = 0; row < batch.rows; ++row) {
+    require(batch.positions[row] < cos.dim(0), "rope_append: position ", batch.positions[row], " is beyond the tables' ", cos.dim(0));
+  }
+  RopeAppendArgs args;
+  args.qkv = qkv.data<float>();
+  args.stride = qkv.strides()[0];
+  args.heads = static_cast<int32_t>(heads);
+  args.cos = cos.data<float>();
+  args.sin = sin.data<float>();
+  args.half = static_cast<int32_t>(cos.dim(1));
+  args.interleaved = interleaved;
+  return args;
+}
+
+AttentionArgs attention_args(const Context& ctx, const Tensor& q, const StepBatch& batch, const KvLayerView& cache,
+                             const PagedAttentionOptions& options, const Tensor& out) {
+  require_kernels(ctx, "paged_attention");
+  const KvLayout& layout = cache.layout;
+  require_here(ctx, "paged_attention", "q", q);
+  require_here(ctx, "paged_attention", "out", out);
+  const bool split = q.rank() == 3 && q.dim(2) == layout.head_dim && (q.dim(1) <= 1 || q.strides()[1] == layout.head_dim);
+  require((q.rank() == 2 || split) && q.dtype() == DType::kF32 && q.rows_contiguous() && q.dim(0) == batch.rows, "paged_attention: q is ",
+          dtype_name(q.dtype()), " ", q.shape().to_string(), ", expected f32 [", batch.rows, ", heads * ", layout.head_dim,
+          "] with contiguous rows");
+  const int64_t width = split ? q.dim(1) * q.dim(2) : q.dim(1);
+  const int64_t heads = width / layout.head_dim;
+  require(width % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "paged_attention: q is ",
+          q.shape().to_string(), ", expected a multiple of ", layout.kv_heads, " heads of ", layout.head_dim);
+  require(out.rank() == 2 && out.dtype() == DType::kF32 && out.rows_contiguous() && out.dim(0) == batch.rows && out.dim(1) == width,
+          "paged_attention: out is ", dtype_name(out.dtype()), " ", out.shape().to_string(), ", expected f32 [", batch.rows, ", ", width,
+          "] with contiguous rows");
+  check_options("paged_attention", options.scale, options.window, options.softcap);
+  check_batch(ctx, "paged_attention", batch, cache);
+  AttentionArgs args;
+  args.q = q.data<float>();
+  args.q_stride = q.strides()[0];
+  args.out = out.data<float>();
+  args.out_stride = out.strides()[0];
+  args.heads = static_cast<int32_t>(heads);
+  args.scale = scale_or_default(options.scale, layout.head_dim);
+  args.window = options.window;
+  args.softcap = options.softcap;
+  args.alibi = per_head(ctx, "paged_attention", "alibi", options.alibi, heads);
+  args.sinks = per_head(ctx, "paged_attention", "sinks", options.sinks, heads);
+  return args;
+}
+
 }  // namespace
 
 void attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options, const Tensor& y) {
@@ -130,66 +192,22 @@ Tensor attention(Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v
 
 void rope_append(Context& ctx, const Tensor& qkv, const Tensor& cos, const Tensor& sin, bool interleaved, const StepBatch& batch,
                  const KvLayerView& cache) {
-  require_kernels(ctx, "rope_append");
-  const KvLayout& layout = cache.layout;
-  require_here(ctx, "rope_append", "qkv", qkv);
-  require(qkv.rank() == 2 && qkv.dtype() == DType::kF32 && qkv.rows_contiguous() && qkv.dim(0) == batch.rows, "rope_append: qkv is ",
-          dtype_name(qkv.dtype()), " ", qkv.shape().to_string(), ", expected f32 of rank 2 with ", batch.rows, " contiguous rows");
-  const int64_t heads = qkv.dim(1) / layout.head_dim - 2 * int64_t{layout.kv_heads};
-  require(qkv.dim(1) % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "rope_append: qkv is ",
-          qkv.shape().to_string(), ", expected q heads, a multiple of ", layout.kv_heads, ", and twice ", layout.kv_heads, " heads of ",
-          layout.head_dim);
-  check_table(ctx, "cos", cos, layout);
-  check_table(ctx, "sin", sin, layout);
-  require(cos.shape() == sin.shape(), "rope_append: cos is ", cos.shape().to_string(), ", sin is ", sin.shape().to_string());
-  check_batch(ctx, "rope_append", batch, cache);
-  for (int32_t row = 0; row < batch.rows; ++row) {
-    require(batch.positions[row] < cos.dim(0), "rope_append: position ", batch.positions[row], " is beyond the tables' ", cos.dim(0));
-  }
-  if (batch.rows == 0) return;
-  RopeAppendArgs args;
-  args.qkv = qkv.data<float>();
-  args.stride = qkv.strides()[0];
-  args.heads = static_cast<int32_t>(heads);
-  args.cos = cos.data<float>();
-  args.sin = sin.data<float>();
-  args.half = static_cast<int32_t>(cos.dim(1));
-  args.interleaved = interleaved;
-  run_kernel<cpu::rope_append, cuda::rope_append>(ctx, args, batch, cache);
+  const RopeAppendArgs args = rope_args(ctx, qkv, cos, sin, interleaved, batch, cache);
+  if (batch.rows > 0) run_kernel<cpu::rope_append, cuda::rope_append>(ctx, args, batch, cache);
 }
 
 void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, const KvLayerView& cache, const PagedAttentionOptions& options,
                      const Tensor& out) {
-  require_kernels(ctx, "paged_attention");
-  const KvLayout& layout = cache.layout;
-  require_here(ctx, "paged_attention", "q", q);
-  require_here(ctx, "paged_attention", "out", out);
-  const bool split = q.rank() == 3 && q.dim(2) == layout.head_dim && (q.dim(1) <= 1 || q.strides()[1] == layout.head_dim);
-  require((q.rank() == 2 || split) && q.dtype() == DType::kF32 && q.rows_contiguous() && q.dim(0) == batch.rows, "paged_attention: q is ",
-          dtype_name(q.dtype()), " ", q.shape().to_string(), ", expected f32 [", batch.rows, ", heads * ", layout.head_dim,
-          "] with contiguous rows");
-  const int64_t width = split ? q.dim(1) * q.dim(2) : q.dim(1);
-  const int64_t heads = width / layout.head_dim;
-  require(width % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "paged_attention: q is ",
-          q.shape().to_string(), ", expected a multiple of ", layout.kv_heads, " heads of ", layout.head_dim);
-  require(out.rank() == 2 && out.dtype() == DType::kF32 && out.rows_contiguous() && out.dim(0) == batch.rows && out.dim(1) == width,
-          "paged_attention: out is ", dtype_name(out.dtype()), " ", out.shape().to_string(), ", expected f32 [", batch.rows, ", ", width,
-          "] with contiguous rows");
-  check_options("paged_attention", options.scale, options.window, options.softcap);
-  check_batch(ctx, "paged_attention", batch, cache);
-  if (batch.rows == 0) return;
-  AttentionArgs args;
-  args.q = q.data<float>();
-  args.q_stride = q.strides()[0];
-  args.out = out.data<float>();
-  args.out_stride = out.strides()[0];
-  args.heads = static_cast<int32_t>(heads);
-  args.scale = scale_or_default(options.scale, layout.head_dim);
-  args.window = options.window;
-  args.softcap = options.softcap;
-  args.alibi = per_head(ctx, "paged_attention", "alibi", options.alibi, heads);
-  args.sinks = per_head(ctx, "paged_attention", "sinks", options.sinks, heads);
-  run_kernel<cpu::paged_attention, cuda::paged_attention>(ctx, args, batch, cache);
+  const AttentionArgs args = attention_args(ctx, q, batch, cache, options, out);
+  if (batch.rows > 0) run_kernel<cpu::paged_attention, cuda::paged_attention>(ctx, args, batch, cache);
+}
+
+void rope_append_attention(Context& ctx, const Tensor& qkv, const Tensor& cos, const Tensor& sin, bool interleaved, const StepBatch& batch,
+                           const KvLayerView& cache, const PagedAttentionOptions& options, const Tensor& out) {
+  const RopeAppendArgs rope = rope_args(ctx, qkv, cos, sin, interleaved, batch, cache);
+  const Tensor q = qkv.slice(1, 0, int64_t{rope.heads} * cache.layout.head_dim);
+  const AttentionArgs args = attention_args(ctx, q, batch, cache, options, out);
+  if (batch.rows > 0) run_kernel<cpu::rope_append_attention, cuda::rope_append_attention>(ctx, rope, args, batch, cache);
 }
 
 }  // namespace wick::ops

@@ -48,4 +48,9 @@ struct PagedAttentionOptions {
 void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, const KvLayerView& cache, const PagedAttentionOptions& options,
                      const Tensor& out);
 
+// rope_append, and then paged_attention of the rotated q heads: what a layer does with its projections, in one where the device can.
+// qkv holds anything afterwards.
+void rope_append_attention(Context& ctx, const Tensor& qkv, const Tensor& cos, const Tensor& sin, bool interleaved, const StepBatch& batch,
+                           const KvLayerView& cache, const PagedAttentionOptions& options, const Tensor& out);
+
 }  // namespace wick::ops

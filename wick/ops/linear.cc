@@ -1,5 +1,6 @@
 #include "wick/ops/linear.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "wick/kernels/block_format.h"
@@ -20,7 +21,8 @@ void check_tensor(const Context& ctx, const char* name, const Tensor& tensor) {
 }
 
 // x [..., k], y [..., outputs], bias [outputs].
-void check(const Context& ctx, const Tensor& x, int64_t k, int64_t outputs, const Tensor& y, const LinearOptions& options) {
+void check(const Context& ctx, const Tensor& x, int64_t k, int64_t weight_rows, const Tensor& y, const LinearOptions& options) {
+  const int64_t outputs = options.swiglu ? weight_rows / 2 : weight_rows;
   check_tensor(ctx, "x", x);
   check_tensor(ctx, "y", y);
   require_same_dtype("linear", {"x", x}, {"y", y});
@@ -36,8 +38,20 @@ void check(const Context& ctx, const Tensor& x, int64_t k, int64_t outputs, cons
   if (!options.bias) return;
   const Tensor& bias = *options.bias;
   check_tensor(ctx, "bias", bias);
-  require((bias.dtype() == DType::kF32 || bias.dtype() == x.dtype()) && bias.shape() == Shape({outputs}), "linear: bias is ",
-          dtype_name(bias.dtype()), " ", bias.shape(), ", expected ", dtype_name(x.dtype()), " or f32 [", outputs, "]");
+  require((bias.dtype() == DType::kF32 || bias.dtype() == x.dtype()) && bias.shape() == Shape({weight_rows}), "linear: bias is ",
+          dtype_name(bias.dtype()), " ", bias.shape(), ", expected ", dtype_name(x.dtype()), " or f32 [", weight_rows, "]");
+}
+
+void check_fused(const Context& ctx, const PackedWeight& weight, const LinearOptions& options) {
+  require(!options.swiglu || (weight.rows % 2 == 0 && !options.accumulate), "linear: swiglu of ", weight.rows,
+          " outputs, expected an even number and no accumulate");
+  if (!options.norm) return;
+  check_tensor(ctx, "norm", *options.norm);
+  const Tensor& norm = *options.norm;
+  require(norm.dtype() == DType::kF32 && norm.is_contiguous() && norm.shape() == Shape({weight.k}), "linear: norm is ",
+          dtype_name(norm.dtype()), " ", norm.shape(), ", expected contiguous f32 [", weight.k, "]");
+  require(options.norm_eps >= 0 && std::isfinite(options.norm_eps), "linear: norm_eps is ", options.norm_eps,
+          ", expected a finite number >= 0");
 }
 
 const float* bias_values(Context& ctx, const LinearOptions& options) {
@@ -119,6 +133,7 @@ void append_weight(Context& ctx, const WeightSource& source, bool expand, Packed
 
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
   require_kernels(ctx, "linear");
+  check_fused(ctx, weight, options);
   check(ctx, x, weight.k, weight.rows, y, options);
   if (y.elements() == 0) return;
   const ScratchScope scope(ctx);
@@ -133,6 +148,9 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   args.y = y_rows.data;
   args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
+  args.norm = options.norm ? options.norm->data<float>() : nullptr;
+  args.eps = options.norm_eps;
+  args.swiglu = options.swiglu;
   run_kernel<cpu::linear, cuda::linear>(ctx, args);
   write_rows(ctx, y_rows, y);
 }
@@ -140,6 +158,7 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options) {
   require_kernels(ctx, "linear");
   check_weight(ctx, weight);
+  require(!options.norm && !options.swiglu, "linear: norm and swiglu need a packed weight");
   check(ctx, x, weight.dim(1), weight.dim(0), y, options);
   if (y.elements() == 0) return;
   const ScratchScope scope(ctx);
@@ -159,7 +178,7 @@ void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y
 }
 
 Tensor linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const LinearOptions& options) {
-  Tensor y = output_for(ctx, x, weight.rows);
+  Tensor y = output_for(ctx, x, options.swiglu ? weight.rows / 2 : weight.rows);
   linear(ctx, x, weight, y, options);
   return y;
 }

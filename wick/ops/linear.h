@@ -19,6 +19,9 @@ void append_weight(Context& ctx, const WeightSource& source, bool expand, Packed
 struct LinearOptions {
   const Tensor* bias = nullptr;  // [N] f32 or the dtype of x
   bool accumulate = false;       // y += instead of y =; f32 only
+  const Tensor* norm = nullptr;  // [K] f32: x is rms_norm(x, *norm, norm_eps)
+  double norm_eps = 0;
+  bool swiglu = false;  // the outputs are gates, then as many ups: y is [..., N / 2], silu(gate) * up; not with accumulate
 };
 
 // y[..., n] = sum over k of x[..., k] * W[n, k] + bias[n].
@@ -27,7 +30,7 @@ struct LinearOptions {
 // weight that is used again, pack it.
 // x is rounded once as the weight's type asks (kernels/linear.h), sums in f32 in ascending k, the result rounded once. A row's result does
 // not depend on the other rows or on the number of threads. f32 rows that are evenly spaced are used where they are, other views cost a
-// copy. Synchronous on the CPU; on CUDA as kernels/linear.h says.
+// copy. Norm and swiglu are for packed weights. Synchronous on the CPU; on CUDA as kernels/linear.h says.
 // Throws Error(kInvalidArgument) on a rank, shape or dtype mismatch, Error(kUnsupported) on a device without the kernel.
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options = {});
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options = {});

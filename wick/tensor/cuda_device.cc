@@ -150,6 +150,7 @@ void check(cudaError_t status, const char* what) {
 CudaStream::CudaStream(int index) : index_(index) {
   check(cudaSetDevice(index), "device");
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index), "device");
+  check(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "device");
   void* fault = nullptr;
   check(cudaHostAlloc(&fault, sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped), "stream");
   fault_ = static_cast<uint64_t*>(fault);

@@ -37,6 +37,7 @@ class CudaStream final : public DeviceStream {
   cudaStream_t use() const;
   uint64_t* fault() const { return fault_; }
   int multiprocessors() const { return multiprocessors_; }
+  int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
 
  private:
   void destroy();
@@ -44,7 +45,7 @@ class CudaStream final : public DeviceStream {
   void drop_graphs();
 
   int index_;
-  int multiprocessors_ = 0;
+  int multiprocessors_ = 0, shared_bytes_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
   uint64_t* fault_ = nullptr;

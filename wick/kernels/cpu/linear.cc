@@ -1,4 +1,4 @@
-#include "wick/kernels/linear.h"
+#include "wick/kernels/linear_in_parts.h"
 
 #include <algorithm>
 #include <span>
@@ -157,6 +157,7 @@ int64_t panel_scratch_bytes(int64_t k) { return panels_in_scratch(k) * (k / kQua
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
+  if (args.norm || args.swiglu) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
   const Activations x = round_input(ctx, args.x, args.ldx, args.rows, args.weight->k, args.weight->segments);
   int64_t panels = 0;

@@ -8,7 +8,7 @@ constexpr unsigned kThreads = 256;
 
 template <Activation kFunction>
 __device__ float apply(float x) {
-  if constexpr (kFunction == Activation::kSilu) return x / (1 + expf(-x));
+  if constexpr (kFunction == Activation::kSilu) return silu(x);
   if constexpr (kFunction == Activation::kSigmoid) return 1 / (1 + expf(-x));
   if constexpr (kFunction == Activation::kGelu) return 0.5f * x * erfcf(-0.70710678118654752f * x);
   if constexpr (kFunction == Activation::kGeluTanh) return x / (1 + expf(-1.5957691216057308f * (x + 0.044715f * x * x * x)));

@@ -20,6 +20,8 @@ __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(__half x) { return __half2float(x); }
 __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 
+__device__ inline float silu(float x) { return x / (1 + expf(-x)); }
+
 template <class T>
 __device__ T from_float(float x) {
   if constexpr (std::is_same_v<T, __half>) {
@@ -54,6 +56,9 @@ __device__ void store(const float (&x)[V], T* to) {
   for (int i = 0; i < V; ++i) pack.at[i] = from_float<T>(x[i]);
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
+
+// Brings a line of memory as near as the second cache.
+__device__ inline void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // RowsView::at for device code. The divisions stand apart: a short kernel waits for every cache line of its code.
 __device__ __noinline__ inline int64_t strided_offset(const RowsView& rows, int64_t row) {
@@ -95,47 +100,36 @@ inline bool in_vectors(std::initializer_list<const RowsView*> views) {
   return true;
 }
 
-template <class T>
-__device__ T warp_sum(T x) {
+// What `combine` makes of the values of the kThreads threads that share a row, a warp or the whole block, in a fixed order. All of them get
+// it.
+template <int kThreads, class T, class Combine>
+__device__ T row_reduce(T x, Combine&& combine) {
 #pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(kAllLanes, x, step);
-  return x;
-}
-
-__device__ inline float warp_max(float x) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, step));
-  return x;
-}
-
-// Sum and maximum over the kThreads threads that share a row: a warp, or the whole block. All of them get it.
-template <int kThreads, class T>
-__device__ T row_sum(T x) {
-  x = warp_sum(x);
+  for (int step = kWarp / 2; step > 0; step /= 2) x = combine(x, __shfl_xor_sync(kAllLanes, x, step));
   if constexpr (kThreads > kWarp) {
     __shared__ T parts[kThreads / kWarp];
     __syncthreads();
     if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
     __syncthreads();
-    x = 0;
-    for (int i = 0; i < kThreads / kWarp; ++i) x += parts[i];
+    x = parts[0];
+    for (int i = 1; i < kThreads / kWarp; ++i) x = combine(x, parts[i]);
   }
   return x;
 }
 
+template <int kThreads, class T>
+__device__ T row_sum(T x) {
+  return row_reduce<kThreads>(x, [](T a, T b) { return a + b; });
+}
 template <int kThreads>
 __device__ float row_max(float x) {
-  x = warp_max(x);
-  if constexpr (kThreads > kWarp) {
-    __shared__ float parts[kThreads / kWarp];
-    __syncthreads();
-    if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
-    __syncthreads();
-    x = parts[0];
-    for (int i = 1; i < kThreads / kWarp; ++i) x = fmaxf(x, parts[i]);
-  }
-  return x;
+  return row_reduce<kThreads>(x, [](float a, float b) { return fmaxf(a, b); });
 }
+template <class T>
+__device__ T warp_sum(T x) {
+  return row_sum<kWarp>(x);
+}
+__device__ inline float warp_max(float x) { return row_max<kWarp>(x); }
 
 // Every kernel begins with these two. From the first on the next kernel's blocks may take the place of those that are done; the second
 // waits until all that the kernels before have written is there. What does not depend on it may stand between.
@@ -157,16 +151,19 @@ __device__ inline void begin_kernel() {
 template <class... Parameters, class... Args>
 void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
             const Args&... args) {
-  cudaLaunchAttribute overlap = {};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  // The same for all: a multiprocessor is emptied before the division of its memory changes, and no kernel overlaps with the one before.
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = 100;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream_of(ctx).use();
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), what);
 }
 

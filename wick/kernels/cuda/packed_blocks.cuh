@@ -16,7 +16,7 @@ namespace wick::cuda {
 
 inline constexpr int64_t kPlainPadding = 8;
 
-inline int64_t padded_inputs(int64_t k) { return round_up(k, kPlainPadding); }
+constexpr int64_t padded_inputs(int64_t k) { return round_up(k, kPlainPadding); }
 
 struct PackedBlocks {
   std::byte* quants;
@@ -37,34 +37,29 @@ inline PackedBlocks packed_blocks(DType type, int64_t rows, int64_t k, std::byte
   return {data + begins[0], data + begins[1], data + begins[2], data + begins[3], begins[4]};
 }
 
+// Words of 16 bytes that hold a block's quants.
 template <DType kType>
-__device__ BlockIntegers packed_integers(const PackedBlocks& w, int64_t block) {
+inline constexpr int kQuantWords = format_traits(kType).high_bits == 4 ? 2 : 1;
+
+// A block's integers of its quants and its part of the plane of higher bits (Q5: the first word of it).
+template <DType kType>
+__device__ BlockIntegers unpack_block(const uint4 (&quants)[kQuantWords<kType>], uint2 bits) {
   constexpr FormatTraits kFormat = format_traits(kType);
   BlockIntegers q;
   if constexpr (kFormat.high_bits == 4) {
-    const uint4* words = reinterpret_cast<const uint4*>(w.quants) + 2 * block;
-    *reinterpret_cast<uint4*>(q.low) = words[0];
-    *reinterpret_cast<uint4*>(q.high) = words[1];
+    *reinterpret_cast<uint4*>(q.low) = quants[0];
+    *reinterpret_cast<uint4*>(q.high) = quants[1];
     return q;
   }
-  const uint4 words = reinterpret_cast<const uint4*>(w.quants)[block];
-  const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+  const uint32_t word[4] = {quants[0].x, quants[0].y, quants[0].z, quants[0].w};
 #pragma unroll
   for (int g = 0; g < 4; ++g) {
     q.low[g] = word[g] & kNibbles;
     q.high[g] = word[g] >> 4 & kNibbles;
-  }
-  if constexpr (kFormat.high_bits == 1) {
-    const uint32_t bits = reinterpret_cast<const uint32_t*>(w.high)[block];
-#pragma unroll
-    for (int g = 0; g < 4; ++g) {
-      q.low[g] |= (bits >> g & kOnes) << 4;
-      q.high[g] |= (bits >> (4 + g) & kOnes) << 4;
-    }
-  } else if constexpr (kFormat.high_bits == 2) {
-    const uint2 bits = reinterpret_cast<const uint2*>(w.high)[block];
-#pragma unroll
-    for (int g = 0; g < 4; ++g) {
+    if constexpr (kFormat.high_bits == 1) {
+      q.low[g] |= (bits.x >> g & kOnes) << 4;
+      q.high[g] |= (bits.x >> (4 + g) & kOnes) << 4;
+    } else if constexpr (kFormat.high_bits == 2) {
       q.low[g] |= (bits.x >> 2 * g & 3 * kOnes) << 4;
       q.high[g] |= (bits.y >> 2 * g & 3 * kOnes) << 4;
     }
@@ -73,21 +68,38 @@ __device__ BlockIntegers packed_integers(const PackedBlocks& w, int64_t block) {
 }
 
 template <DType kType>
+__device__ BlockIntegers packed_integers(const PackedBlocks& w, int64_t block) {
+  constexpr int kHighBits = format_traits(kType).high_bits;
+  uint4 quants[kQuantWords<kType>];
+#pragma unroll
+  for (int i = 0; i < kQuantWords<kType>; ++i) quants[i] = reinterpret_cast<const uint4*>(w.quants)[block * kQuantWords<kType> + i];
+  uint2 bits = {};
+  if constexpr (kHighBits == 1) bits.x = reinterpret_cast<const uint32_t*>(w.high)[block];
+  if constexpr (kHighBits == 2) bits = reinterpret_cast<const uint2*>(w.high)[block];
+  return unpack_block<kType>(quants, bits);
+}
+
+// Of the scales' part `d` for the block or superblock, with the minimum above it where there is one, and of the block's own part.
+template <DType kType>
+__device__ BlockScales unpack_scales(uint32_t d, uchar2 part) {
+  constexpr FormatTraits kFormat = format_traits(kType);
+  const float scale = __half2float(__ushort_as_half(static_cast<unsigned short>(d)));
+  if constexpr (kFormat.minimum) {
+    const float minimum = __half2float(__ushort_as_half(static_cast<unsigned short>(d >> 16)));
+    if constexpr (!kFormat.super) return {{scale, scale}, minimum};
+    const float own = scale * static_cast<float>(part.x);
+    return {{own, own}, -(minimum * static_cast<float>(part.y))};
+  }
+  if constexpr (!kFormat.super) return {{scale, scale}, 0};
+  return {{scale * static_cast<float>(static_cast<int8_t>(part.x)), scale * static_cast<float>(static_cast<int8_t>(part.y))}, 0};
+}
+
+template <DType kType>
 __device__ BlockScales packed_scales(const PackedBlocks& w, int64_t block) {
   constexpr FormatTraits kFormat = format_traits(kType);
   const int64_t at = kFormat.super ? block / kBlocksPerSuper : block;
-  if constexpr (kFormat.minimum) {
-    const float2 d = __half22float2(reinterpret_cast<const __half2*>(w.scales)[at]);
-    if constexpr (!kFormat.super) return {{d.x, d.x}, d.y};
-    const uchar2 part = reinterpret_cast<const uchar2*>(w.parts)[block];
-    const float scale = d.x * static_cast<float>(part.x);
-    return {{scale, scale}, -(d.y * static_cast<float>(part.y))};
-  } else {
-    const float d = __half2float(reinterpret_cast<const __half*>(w.scales)[at]);
-    if constexpr (!kFormat.super) return {{d, d}, 0};
-    const char2 part = reinterpret_cast<const char2*>(w.parts)[block];
-    return {{d * static_cast<float>(part.x), d * static_cast<float>(part.y)}, 0};
-  }
+  const uint32_t d = kFormat.minimum ? reinterpret_cast<const uint32_t*>(w.scales)[at] : reinterpret_cast<const uint16_t*>(w.scales)[at];
+  return unpack_scales<kType>(d, kFormat.super ? reinterpret_cast<const uchar2*>(w.parts)[block] : uchar2{});
 }
 
 // A type known when the program is compiled.

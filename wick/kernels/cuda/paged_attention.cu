@@ -1,30 +1,17 @@
 // Attention over the pages of a cache. For steps of few rows a block works on some query heads of one row that share a kv head, over a
 // share of its pages. Its warps work on a page together, to have it soon: each multiplies some dimensions of all keys, then all dimensions
 // of some values. Shares are merged in order by a second kernel. Steps of many rows run on the tensor cores.
-#include "wick/base/checked.h"
-#include "wick/kernels/attention.h"
 #include "wick/kernels/cuda/attention_tiles.cuh"
-#include "wick/kernels/cuda/step.cuh"
+#include "wick/kernels/cuda/paged_parts.cuh"
 
 namespace wick::cuda {
 namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kPage = static_cast<int>(kPagePositions);
 constexpr int kAhead = 8;                   // loads on their way together
 constexpr int kOwnValues = kPage / kWarps;  // positions of a page whose values are a warp's
 constexpr int64_t kPagesPerShare = 4;       // at least: less is not worth merging
-
-struct PagedArgs {
-  AttentionArgs attention;
-  Step step;
-  KvLayerView cache;
-  ScoreRule rule;
-  int32_t shares;  // of a row's pages
-  int32_t chunks;  // of the query heads of a kv head
-  float* partial;  // [T, H, shares, Dh + 2] sums, then peak and sum of weights; with one share unused
-};
 
 struct Q8 {};  // the type of pages of q8_0
 
@@ -141,22 +128,6 @@ __device__ void add_page(const PagedArgs& args, const PageReader<T>& page, const
   __syncwarp();
 }
 
-// Writes a head's merged sums: the result itself, or its part of it.
-__device__ void put(const PagedArgs& args, int row, int head, int share, int d, float out, float peak, float sum) {
-  const AttentionArgs& attention = args.attention;
-  const int64_t dim = args.cache.layout.head_dim;
-  if (args.shares == 1) {
-    attention.out[row * attention.out_stride + head * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
-    return;
-  }
-  float* part = args.partial + ((int64_t{row} * attention.heads + head) * args.shares + share) * (dim + 2);
-  part[d] = out;
-  if (d == 0) {
-    part[dim] = peak;
-    part[dim + 1] = sum;
-  }
-}
-
 template <class T, int kHeads, int kDims>
 __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_constant__ PagedArgs args) {
   begin_kernel();
@@ -218,26 +189,7 @@ __global__ void __launch_bounds__(kThreads) paged_attention_kernel(const __grid_
     const int h = i / dim, d = i - h * dim;
     float out = 0;
     for (int w = 0; w < kWarps; ++w) out += outs[(w * kHeads + h) * dim + d];
-    put(args, row, first_head + h, share, d, out, peaks[h], sums[h]);
-  }
-}
-
-__global__ void __launch_bounds__(kThreads) merge_shares(const __grid_constant__ PagedArgs args) {
-  begin_kernel();
-  const AttentionArgs& attention = args.attention;
-  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), dim = args.cache.layout.head_dim;
-  const float* parts = args.partial + (int64_t{row} * attention.heads + head) * args.shares * (dim + 2);
-  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kThreads) {
-    float peak = -INFINITY, sum = 0, out = 0;
-    for (int s = 0; s < args.shares; ++s) peak = fmaxf(peak, parts[s * (dim + 2) + dim]);
-    for (int s = 0; s < args.shares; ++s) {
-      const float* part = parts + s * (dim + 2);
-      const float factor = rescale(part[dim], peak);
-      sum += part[dim + 1] * factor;
-      out += part[d] * factor;
-    }
-    attention.out[row * attention.out_stride + int64_t{head} * dim + d] =
-        sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    put_share(args, row, first_head + h, share, d, out, peaks[h], sums[h]);
   }
 }
 
@@ -247,20 +199,14 @@ void run(Context& ctx, PagedArgs args, const StepBatch& batch) {
   const int64_t group = args.attention.heads / layout.kv_heads;
   args.chunks = static_cast<int32_t>(ceil_div<int64_t>(group, kHeads));
   const int64_t blocks = int64_t{batch.rows} * layout.kv_heads * args.chunks;
-  int64_t pages = page_bucket(batch);
-  if (args.attention.window > 0) pages = std::min(pages, ceil_div(args.attention.window, kPagePositions) + 1);
-  const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);
-  args.shares = static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, pages / kPagesPerShare)));
   const ScratchScope scope(ctx);
-  if (args.shares > 1)
-    args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (layout.head_dim + 2)).data();
+  share_pages(ctx, args, batch, blocks, kPagesPerShare);
   const size_t dim = static_cast<size_t>(layout.head_dim);
   const size_t shared = sizeof(float) * kHeads * (dim + kWarps * (kPage + std::max<size_t>(2 * kPage, dim)));
   const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.shares),
                   static_cast<unsigned>(layout.kv_heads * args.chunks));
   launch(ctx, "paged_attention", paged_attention_kernel<T, kHeads, kDims>, grid, kThreads, shared, args);
-  const dim3 rows_and_heads(static_cast<unsigned>(batch.rows), static_cast<unsigned>(args.attention.heads));
-  if (args.shares > 1) launch(ctx, "paged_attention", merge_shares, rows_and_heads, kThreads, 0, args);
+  if (args.shares > 1) merge_shares(ctx, args, batch.rows);
 }
 
 // More query heads share a read of K and V where their sums fit in registers.
@@ -346,17 +292,25 @@ bool run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
 }  // namespace
 
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
-  const PagedArgs paged = {args, Step(batch), cache, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), 1, 1, nullptr};
+  const PagedArgs paged = paged_args(args, batch, cache);
   if (suits_tiles(args, batch)) {
     if (cache.layout.type == DType::kF16 && run_tiles<__half>(ctx, paged, batch)) return;
     if (cache.layout.type == DType::kBF16 && run_tiles<__nv_bfloat16>(ctx, paged, batch)) return;
   }
+  if (decode_attention(ctx, paged, RopeAppendArgs(), batch)) return;
   switch (cache.layout.type) {
     case DType::kQ8_0: return run<Q8>(ctx, paged, batch);
     case DType::kF16: return run<__half>(ctx, paged, batch);
     case DType::kBF16: return run<__nv_bfloat16>(ctx, paged, batch);
     default: return run<float>(ctx, paged, batch);
   }
+}
+
+void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,
+                           const KvLayerView& cache) {
+  if (batch.rows == batch.sequences && decode_attention(ctx, paged_args(args, batch, cache), rope, batch)) return;
+  rope_append(ctx, rope, batch, cache);
+  paged_attention(ctx, args, batch, cache);
 }
 
 }  // namespace wick::cuda

@@ -12,7 +12,25 @@ template <class T>
 __device__ void copy16(T* to, const T* from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(inside ? 16 : 0));
 }
-__device__ inline void end_stage() { asm volatile("cp.async.commit_group;"); }
+// The same of what is read once: it leaves the cache before other things do. `policy` from read_once().
+__device__ inline uint64_t read_once() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+template <class T>
+__device__ void copy16(T* to, const T* from, bool inside, uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address(to)), "l"(from),
+               "r"(inside ? 16 : 0), "l"(policy));
+}
+// copy16 for 4 or 8 bytes.
+template <class T>
+__device__ void copy_word(T* to, const void* from, bool inside) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(sizeof(T)),
+               "r"(inside ? static_cast<int>(sizeof(T)) : 0));
+}
+__device__ inline void end_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ void wait_stages() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
@@ -44,6 +62,13 @@ __device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, uns
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
+}
+
+// c += a b:  16 x 8, 32 deep, signed bytes.
+__device__ inline void multiply(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 }  // namespace wick::cuda

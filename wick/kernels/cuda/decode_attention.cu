@@ -1,0 +1,319 @@
+// Attention of few rows over pages of f16 or bf16. A warp takes 32 positions at a time, for all the query heads of its block, which share a
+// kv head: it needs no other warp until the end, and all of its loads are on their way together.
+#include "wick/kernels/cuda/paged_parts.cuh"
+
+namespace wick::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kMergeThreads = 128;
+constexpr int kUnit = 32;  // positions of a warp at a time
+constexpr int kUnitsPerPage = kPage / kUnit;
+constexpr int64_t kPagesPerShare = 8;  // at least: less is not worth merging
+constexpr int kLoads = 8;              // of 16 bytes that are on their way together
+constexpr int kLine = 64;              // elements of a line of memory
+
+struct DecodeArgs {
+  PagedArgs paged;
+  RopeAppendArgs rope;  // without qkv: the pages hold the step's own keys already
+};
+
+// Dimensions of a head in pairs that a rotation turns; those behind the rotated ones are neighbours.
+__device__ int2 rotated_pair(const RopeAppendArgs& rope, int i) {
+  if (i >= rope.half || rope.interleaved) return {2 * i, 2 * i + 1};
+  return {i, i + rope.half};
+}
+__device__ float2 rotate(const RopeAppendArgs& rope, int64_t position, int i, float x0, float x1) {
+  if (!rope.qkv || i >= rope.half) return {x0, x1};
+  const float c = rope.cos[position * rope.half + i], s = rope.sin[position * rope.half + i];
+  return {x0 * c - x1 * s, x0 * s + x1 * c};
+}
+
+// The block's query heads, q[d][h], zeros where there are fewer.
+template <int kDim, int kHeads>
+__device__ void load_queries(const DecodeArgs& args, int row, int first_head, int heads, int position, float* q) {
+  for (int item = static_cast<int>(threadIdx.x); item < kHeads * kDim / 2; item += kThreads) {
+    const int h = item / (kDim / 2), i = item % (kDim / 2);
+    const int2 d = rotated_pair(args.rope, i);
+    float2 x = {};
+    if (h < heads) {
+      const float* from = args.paged.attention.q + row * args.paged.attention.q_stride + int64_t{first_head + h} * kDim;
+      x = rotate(args.rope, position, i, from[d.x], from[d.y]);
+    }
+    q[d.x * kHeads + h] = x.x;
+    q[d.y * kHeads + h] = x.y;
+  }
+}
+
+// The row's own key and value.
+template <class T, int kDim>
+__device__ void append(const DecodeArgs& args, int row, int kv_head, int position, std::byte* head) {
+  const KvLayout& layout = args.paged.cache.layout;
+  const int slot = position % kPage;
+  const float* k = args.rope.qkv + row * args.rope.stride + int64_t{args.rope.heads + kv_head} * kDim;
+  const float* v = k + int64_t{layout.kv_heads} * kDim;
+  for (int i = static_cast<int>(threadIdx.x); i < kDim / 2; i += kThreads) {
+    const int2 d = rotated_pair(args.rope, i);
+    const float2 x = rotate(args.rope, position, i, k[d.x], k[d.y]);
+    T* keys = reinterpret_cast<T*>(head);
+    T* values = reinterpret_cast<T*>(head + layout.values) + slot * layout.value_stride;
+    keys[d.x * kPage + slot] = from_float<T>(x.x);
+    keys[d.y * kPage + slot] = from_float<T>(x.y);
+    values[d.x] = from_float<T>(v[d.x]);
+    values[d.y] = from_float<T>(v[d.y]);
+  }
+}
+
+template <int kHeads>
+struct alignas(sizeof(float) * kHeads) PerHead {
+  float at[kHeads];
+};
+
+// A warp's running softmax. Lane l has 8 dimensions of the values, summed over every kPositions-th position; sums are of its own positions.
+template <class T, int kDim, int kHeads>
+class UnitState {
+ public:
+  static constexpr int kLanes = kDim / 8;            // that share a value
+  static constexpr int kPositions = kWarp / kLanes;  // values of a load
+
+  // Adds the positions [begin, end) of a unit, counted from its first. weights: [kUnit], the warp's own.
+  __device__ void add(const T* keys, const T* values, int64_t value_stride, const PerHead<kHeads>* q, PerHead<kHeads>* weights,
+                      const ScoreRule& rule, int first_head, int begin, int end, int distance) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, own = lane % 4 * 8 + lane / 4;
+    PerHead<kHeads> scores = multiply_keys(keys, q);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {  // slots outside hold anything, NaN perhaps
+      const float score = own >= begin && own < end ? rule.score(scores.at[h], first_head + h, distance + own) : -INFINITY;
+      const float peak = fmaxf(peak_[h], warp_max(score));
+      const float factor = rescale(peak_[h], peak);
+      scores.at[h] = exp2f(score - finite_peak(peak));
+      sum_[h] = fmaf(sum_[h], factor, scores.at[h]);
+      peak_[h] = peak;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) out_[h][i] *= factor;
+    }
+    __syncwarp();
+    weights[own] = scores;
+    __syncwarp();
+    add_values(values, value_stride, weights, begin, end);
+  }
+
+  // The warp's [kHeads, kDim] sums, peaks and sums of weights.
+  __device__ void put(float* outs, float* peaks, float* sums) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      const float sum = warp_sum(sum_[h]);
+      if (lane == 0) {
+        peaks[h] = peak_[h];
+        sums[h] = sum;
+      }
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int step = kLanes; step < kWarp; step *= 2) out_[h][i] += __shfl_xor_sync(kAllLanes, out_[h][i], step);
+        if (lane < kLanes) outs[h * kDim + lane * 8 + i] = out_[h][i];
+      }
+    }
+  }
+
+ private:
+  // The scores of position lane % 4 * 8 + lane / 4. Keys lie across: a lane multiplies 8 positions of every eighth dimension.
+  __device__ static PerHead<kHeads> multiply_keys(const T* keys, const PerHead<kHeads>* q) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const T* from = keys + lane / 4 * kPage + lane % 4 * 8;
+    float sums[kHeads][8] = {};
+#pragma unroll
+    for (int first = 0; first < kDim / 8; first += kLoads) {
+      Pack<T, 8> k[kLoads];
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) k[i] = *reinterpret_cast<const Pack<T, 8>*>(from + (first + i) * 8 * kPage);
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const PerHead<kHeads> factors = q[(first + i) * 8 + lane / 4];
+#pragma unroll
+        for (int p = 0; p < 8; ++p) {
+          const float key = to_float(k[i].at[p]);
+#pragma unroll
+          for (int h = 0; h < kHeads; ++h) sums[h][p] = fmaf(factors.at[h], key, sums[h][p]);
+        }
+      }
+    }
+    // Each exchange halves the positions of a lane and doubles the dimensions that are in.
+    PerHead<kHeads> result;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+#pragma unroll
+      for (int half = 4; half > 0; half /= 2) {
+        const bool upper = lane & half * 4;
+#pragma unroll
+        for (int p = 0; p < half; ++p) {
+          const float given = upper ? sums[h][p] : sums[h][p + half], kept = upper ? sums[h][p + half] : sums[h][p];
+          sums[h][p] = kept + __shfl_xor_sync(kAllLanes, given, half * 4);
+        }
+      }
+      result.at[h] = sums[h][0];
+    }
+    return result;
+  }
+
+  __device__ void add_values(const T* values, int64_t stride, const PerHead<kHeads>* weights, int begin, int end) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+    for (int first = 0; first < kUnit / kPositions; first += kLoads) {
+      Pack<T, 8> v[kLoads];
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int position = (first + i) * kPositions + lane / kLanes;
+        v[i] = {};
+        if (position >= begin && position < end)
+          v[i] = *reinterpret_cast<const Pack<T, 8>*>(values + position * stride + lane % kLanes * 8);
+      }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const PerHead<kHeads> factors = weights[(first + i) * kPositions + lane / kLanes];
+#pragma unroll
+        for (int d = 0; d < 8; ++d) {
+          const float value = to_float(v[i].at[d]);
+#pragma unroll
+          for (int h = 0; h < kHeads; ++h) out_[h][d] = fmaf(factors.at[h], value, out_[h][d]);
+        }
+      }
+    }
+  }
+
+  float peak_[kHeads], sum_[kHeads] = {};
+  float out_[kHeads][8] = {};
+
+ public:
+  __device__ UnitState() {
+    for (int h = 0; h < kHeads; ++h) peak_[h] = -INFINITY;
+  }
+};
+
+// Asks for a unit's keys and values, one line per lane at a time.
+template <class T, int kDim>
+__device__ void prefetch_unit(const std::byte* head, const KvLayout& layout, int slot) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const T *keys = reinterpret_cast<const T*>(head) + slot,
+          *values = reinterpret_cast<const T*>(head + layout.values) + slot * layout.value_stride;
+#pragma unroll 1
+  for (int d = lane; d < kDim; d += kWarp) prefetch(keys + d * kPage);
+#pragma unroll 1
+  for (int i = lane * kLine; i < kUnit * layout.value_stride; i += kWarp * kLine) prefetch(values + i);
+}
+
+// The step's positions and page tables are copied before its first kernel, and nobody reads this step's cache before it is written: they
+// may be looked at before the kernels before are done.
+template <class T, int kDim, int kHeads>
+__global__ void __launch_bounds__(kThreads, 2) decode_attention_kernel(const __grid_constant__ DecodeArgs args) {
+  let_next_begin();
+  __shared__ PerHead<kHeads> q[kDim], weights[kWarps][kUnit];
+  __shared__ float outs[kWarps][kHeads * kDim], peaks[kWarps][kHeads], sums[kWarps][kHeads];
+  const AttentionArgs& attention = args.paged.attention;
+  const KvLayout& layout = args.paged.cache.layout;
+  const int group = attention.heads / layout.kv_heads;
+  const int row = static_cast<int>(blockIdx.x), share = static_cast<int>(blockIdx.y),
+            kv_head = static_cast<int>(blockIdx.z) / args.paged.chunks;
+  const int chunk_begin = static_cast<int>(blockIdx.z) % args.paged.chunks * kHeads;
+  const int heads = min(kHeads, group - chunk_begin), first_head = kv_head * group + chunk_begin;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+
+  const int end = args.paged.step.positions[row] + 1;
+  const int begin = attention.window > 0 ? static_cast<int>(max(int64_t{0}, end - attention.window)) : 0;
+  const int32_t* table = args.paged.step.pages_of(args.paged.step.sequence_of(row));
+  const auto head_of = [&](int page) { return args.paged.cache.pages + table[page] * layout.page_bytes + kv_head * layout.head_bytes; };
+  const int first_unit = begin / kUnit, units = (end + kUnit - 1) / kUnit - first_unit;
+  const int per_share = (units + args.paged.shares - 1) / args.paged.shares;
+  const int first = first_unit + share * per_share, last = first_unit + min(units, (share + 1) * per_share);
+
+  for (int unit = first + warp; unit < last; unit += kWarps)
+    prefetch_unit<T, kDim>(head_of(unit / kUnitsPerPage), layout, unit % kUnitsPerPage * kUnit);
+  wait_for_input();
+  load_queries<kDim, kHeads>(args, row, first_head, heads, end - 1, &q[0].at[0]);
+  // Whoever needs the row's own key writes it: the blocks of other heads of its group the same.
+  if (args.rope.qkv && first < last && last == first_unit + units) append<T, kDim>(args, row, kv_head, end - 1, head_of((end - 1) / kPage));
+  __syncthreads();
+  UnitState<T, kDim, kHeads> state;
+#pragma unroll 1
+  for (int unit = first + warp; unit < last; unit += kWarps) {
+    const std::byte* head = head_of(unit / kUnitsPerPage);
+    const int slot = unit % kUnitsPerPage * kUnit, start = unit * kUnit;
+    state.add(reinterpret_cast<const T*>(head) + slot, reinterpret_cast<const T*>(head + layout.values) + slot * layout.value_stride,
+              layout.value_stride, q, weights[warp], args.paged.rule, first_head, max(0, begin - start), min(kUnit, end - start),
+              start - (end - 1));
+  }
+  state.put(outs[warp], peaks[warp], sums[warp]);
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < heads * kDim; i += kThreads) {
+    const int h = i / kDim;
+    float peak = -INFINITY, sum = 0, out = 0;
+    for (int w = 0; w < kWarps; ++w) peak = fmaxf(peak, peaks[w][h]);
+    for (int w = 0; w < kWarps; ++w) {
+      const float factor = rescale(peaks[w][h], peak);
+      sum = fmaf(sums[w][h], factor, sum);
+      out = fmaf(outs[w][i], factor, out);
+    }
+    put_share(args.paged, row, first_head + h, share, i % kDim, out, peak, sum);
+  }
+}
+
+__global__ void __launch_bounds__(kMergeThreads) merge_kernel(const __grid_constant__ PagedArgs args) {
+  begin_kernel();
+  const AttentionArgs& attention = args.attention;
+  const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), dim = args.cache.layout.head_dim;
+  const float* parts = args.partial + (int64_t{row} * attention.heads + head) * args.shares * (dim + 2);
+  for (int d = static_cast<int>(threadIdx.x); d < dim; d += kMergeThreads) {
+    float peak = -INFINITY, sum = 0, out = 0;
+    for (int s = 0; s < args.shares; ++s) peak = fmaxf(peak, parts[s * (dim + 2) + dim]);
+    for (int s = 0; s < args.shares; ++s) {
+      const float* part = parts + s * (dim + 2);
+      const float factor = rescale(part[dim], peak);
+      sum += part[dim + 1] * factor;
+      out += part[d] * factor;
+    }
+    attention.out[row * attention.out_stride + int64_t{head} * dim + d] =
+        sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+  }
+}
+
+template <class T, int kDim, int kHeads>
+void run(Context& ctx, DecodeArgs args, const StepBatch& batch) {
+  PagedArgs& paged = args.paged;
+  const int32_t kv_heads = paged.cache.layout.kv_heads;
+  paged.chunks = ceil_div<int32_t>(paged.attention.heads / kv_heads, kHeads);
+  const int64_t blocks = int64_t{batch.rows} * kv_heads * paged.chunks;
+  const ScratchScope scope(ctx);
+  share_pages(ctx, paged, batch, blocks, kPagesPerShare);
+  const dim3 grid(static_cast<unsigned>(batch.rows), static_cast<unsigned>(paged.shares), static_cast<unsigned>(kv_heads * paged.chunks));
+  launch(ctx, "paged_attention", decode_attention_kernel<T, kDim, kHeads>, grid, kThreads, 0, args);
+  if (paged.shares > 1) merge_shares(ctx, paged, batch.rows);
+}
+
+template <class T>
+bool run(Context& ctx, const DecodeArgs& args, const StepBatch& batch) {
+  const bool single = args.paged.attention.heads == args.paged.cache.layout.kv_heads;
+  switch (args.paged.cache.layout.head_dim) {
+    case 64: single ? run<T, 64, 1>(ctx, args, batch) : run<T, 64, 4>(ctx, args, batch); return true;
+    case 128: single ? run<T, 128, 1>(ctx, args, batch) : run<T, 128, 4>(ctx, args, batch); return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+void merge_shares(Context& ctx, const PagedArgs& args, int rows) {
+  const dim3 rows_and_heads(static_cast<unsigned>(rows), static_cast<unsigned>(args.attention.heads));
+  launch(ctx, "paged_attention", merge_kernel, rows_and_heads, kMergeThreads, 0, args);
+}
+
+bool decode_attention(Context& ctx, PagedArgs args, const RopeAppendArgs& rope, const StepBatch& batch) {
+  switch (args.cache.layout.type) {
+    case DType::kF16: return run<__half>(ctx, {args, rope}, batch);
+    case DType::kBF16: return run<__nv_bfloat16>(ctx, {args, rope}, batch);
+    default: return false;
+  }
+}
+
+}  // namespace wick::cuda
