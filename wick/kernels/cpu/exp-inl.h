@@ -6,7 +6,7 @@
 //   quotient(d, a, b)    a / b, b >= 1
 //
 // exp, exp_of_minus and quotient come in the precision of what the result is rounded to: relative errors below 7e-5 for f16 and 2e-4 for bf16,
-// a fraction of their last place. These are others only where they are cheaper, on AVX-512; the exponentials then have no lower bound.
+// a fraction of their last place. On AVX-512 such exponentials have no lower bound.
 //
 // Above those bounds and for +inf the result of the first two is unspecified (no trap). Compiled per instruction set: include after foreach_isa.h.
 #if defined(WICK_KERNELS_CPU_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -34,15 +34,8 @@ inline constexpr Precision kPrecisionOf<F16> = Precision::kF16;
 template <>
 inline constexpr Precision kPrecisionOf<BF16> = Precision::kBF16;
 
-template <Precision kPrecision, class D>
-constexpr bool is_short(D d) {
-  (void)d;
-#if HWY_TARGET == HWY_AVX3
-  return kPrecision != Precision::kF32 && hwy::HWY_NAMESPACE::MaxLanes(D()) == 16;
-#else
-  return false;
-#endif
-}
+template <Precision kPrecision>
+inline constexpr bool kShort = kPrecision != Precision::kF32;
 
 // Adding 1.5 * 2^23 rounds to an integer, which then is the low bits of the sum: as n for the reduction, as exponent for the scale.
 inline constexpr float kRoundingMagic = 12582912.0f;
@@ -96,11 +89,14 @@ HWY_INLINE V exp_polynomial(D d, V r) {
   return mul_add(p, r, hn::Set(d, 1.0f));
 }
 
-#if HWY_TARGET == HWY_AVX3
-// 2^y, with the least relative errors of such polynomials, 2.6e-6 and 7.5e-5, and that of y.
+// 2^(factor x), factor being log2 e or its negative: the error of the product and that of the polynomial, which is the least of such
+// polynomials, 2.6e-6 and 7.5e-5. AVX-512 has instructions for a fraction counted from below, and for the power.
 template <Precision kPrecision, class D, class V>
-HWY_INLINE V short_exp2(D d, V y) {
+HWY_INLINE V short_exp2(D d, V x, float factor) {
   namespace hn = hwy::HWY_NAMESPACE;
+  const auto scale = hn::Set(d, factor);
+#if HWY_TARGET == HWY_AVX3
+  const V y = mul(x, scale);
   const V f = in_step([](hn::Vec<D> each) { return hn::Vec<D>{_mm512_reduce_ps(each.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }, y);  // y - floor(y)
   V p;
   if constexpr (kPrecision == Precision::kBF16) {
@@ -114,14 +110,31 @@ HWY_INLINE V short_exp2(D d, V y) {
     p = mul_add(p, f, hn::Set(d, 0x1.00002cp0f));
   }
   return in_step([](hn::Vec<D> each, hn::Vec<D> power) { return hn::Vec<D>{_mm512_scalef_ps(each.raw, power.raw)}; }, p, y);  // by 2^floor(y)
-}
+#else
+  const auto magic = hn::Set(d, kRoundingMagic);
+  const V shifted = mul_add(x, scale, magic);
+  const V n = sub(shifted, magic);
+  const V f = mul_sub(x, scale, n);
+  V p;
+  if constexpr (kPrecision == Precision::kBF16) {
+    p = mul_add(f, hn::Set(d, 0x1.c3f71ap-5f), hn::Set(d, 0x1.f0de98p-3f));
+    p = mul_add(p, f, hn::Set(d, 0x1.62f31ep-1f));
+    p = mul_add(p, f, hn::Set(d, 0x1.fff690p-1f));
+  } else {
+    p = mul_add(f, hn::Set(d, 0x1.3997acp-7f), hn::Set(d, 0x1.ca1498p-5f));
+    p = mul_add(p, f, hn::Set(d, 0x1.ec06dcp-3f));
+    p = mul_add(p, f, hn::Set(d, 0x1.62e0dcp-1f));
+    p = mul_add(p, f, hn::Set(d, 0x1.ffffe8p-1f));
+  }
+  return scale_by_power(d, p, shifted, n);
 #endif
+}
 
 template <Precision kPrecision = Precision::kF32, class D, class A, class B>
 HWY_INLINE B quotient(D d, A a, B b) {
   namespace hn = hwy::HWY_NAMESPACE;
 #if HWY_TARGET == HWY_AVX3
-  if constexpr (is_short<kPrecision>(d)) return mul(a, in_step([](hn::Vec<D> each) { return hn::Vec<D>{_mm512_rcp14_ps(each.raw)}; }, b));
+  if constexpr (kShort<kPrecision>) return mul(a, in_step([](hn::Vec<D> each) { return hn::Vec<D>{_mm512_rcp14_ps(each.raw)}; }, b));
 #endif
   (void)d;
   return divide(a, b);
@@ -155,10 +168,14 @@ HWY_INLINE V exp2(D d, V x) {
 template <Precision kPrecision = Precision::kF32, class D, class V>
 HWY_INLINE V exp(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
-#if HWY_TARGET == HWY_AVX3
-  if constexpr (is_short<kPrecision>(d)) return short_exp2<kPrecision>(d, mul(x, hn::Set(d, kLog2E)));
-#endif
   constexpr float kLeast = -87.336540f;
+  if constexpr (kShort<kPrecision>) {
+#if HWY_TARGET == HWY_AVX3
+    return short_exp2<kPrecision>(d, x, kLog2E);
+#else
+    return zero_below(d, x, kLeast, short_exp2<kPrecision>(d, x, kLog2E));
+#endif
+  }
   const auto magic = hn::Set(d, kRoundingMagic);
   const V raised = raise(d, x, kLeast);
   const V shifted = mul_add(raised, hn::Set(d, kLog2E), magic);
@@ -172,9 +189,10 @@ template <Precision kPrecision = Precision::kF32, class D, class V>
 HWY_INLINE V exp_of_minus(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
 #if HWY_TARGET == HWY_AVX3
-  if constexpr (is_short<kPrecision>(d)) return short_exp2<kPrecision>(d, mul(x, hn::Set(d, -kLog2E)));
+  if constexpr (kShort<kPrecision>) return short_exp2<kPrecision>(d, x, -kLog2E);
 #endif
   const V t = smaller(larger(x, hn::Set(d, -88.73f)), hn::Set(d, 87.3f));  // up to e^88.73, which is infinity
+  if constexpr (kShort<kPrecision>) return short_exp2<kPrecision>(d, t, -kLog2E);
   const auto magic = hn::Set(d, kRoundingMagic);
   const V shifted = mul_add(t, hn::Set(d, -kLog2E), magic);
   const V n = sub(shifted, magic);

@@ -71,7 +71,7 @@ struct Dropped {
 template <Precision kPrecision>
 HWY_INLINE Four<V> four_exponentials(Four<V> x) {
   const D d;
-  if constexpr (is_short<kPrecision>(d)) return exp<kPrecision>(d, x);
+  if constexpr (kShort<kPrecision> && kLanes == 16) return exp<kPrecision>(d, x);
   return {exp<kPrecision>(d, x.a), exp<kPrecision>(d, x.b)};
 }
 
