@@ -146,8 +146,8 @@ class BenchOpsCommand : public apps::Command {
     flags.toggle("--json", json_, "One JSON object");
     flags.footer(
         "Times are medians of one call into a given output; the other columns say how many times longer a way takes: twin, wick's reference\n"
-        "kernel in f64 on one thread; naive, elementary steps; eager and compiled, PyTorch on as many threads. Ops that move memory show their\n"
-        "bandwidth and its share of a copy that moves the same bytes in the same round: as it comes, mostly from caches, and cold, in GB/s,\n"
+        "kernel in f64 on one thread; naive, elementary steps, on a GPU those of PyTorch; eager and compiled, PyTorch on as many threads.\n"
+        "Ops that move memory show their bandwidth and its share of a copy that moves the same bytes in the same round: as it comes, mostly from caches, and cold, in GB/s,\n"
         "with tensors that are in no cache. The others show their operations per second.");
   }
 

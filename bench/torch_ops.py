@@ -1,6 +1,6 @@
 """The PyTorch side of `wick bench-ops`: builds a case it is told and times it, eager and compiled, when asked. One JSON object per line.
 
-{"op", "dtype", "shape": {…}, "compile"}  →  {"ways": ["eager", "compiled"]}
+{"op", "dtype", "shape": {…}, "compile"}  →  {"ways": ["eager", "compiled"]}, on a GPU also "naive" where PyTorch has the op in one piece
 {"way", "warm_up", "calls"}               →  {"seconds": of `calls` calls together, after `warm_up` others}
 """
 import json
@@ -129,9 +129,35 @@ CASES = {
 }
 
 
+def composed_softmax(x):
+    weights = torch.exp(x - x.amax(-1, keepdim=True))
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def composed_log_softmax(x):
+    shifted = x - x.amax(-1, keepdim=True)
+    return shifted - torch.exp(shifted).sum(-1, keepdim=True).log()
+
+
+def composed_rms_norm(x, w):
+    wide = x.float()
+    return w * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5)).to(x.dtype)
+
+
+def composed_layer_norm(x, w, b):
+    centred = x - x.mean(-1, keepdim=True)
+    return centred * torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) * w + b
+
+
+# From elementary steps, as programs do it that do not know better; on the CPU wick has ways of its own for that.
+COMPOSED = {"softmax": composed_softmax, "log_softmax": composed_log_softmax, "rms_norm": composed_rms_norm, "layer_norm": composed_layer_norm}
+
+
 def prepare(message):
     function, arguments = CASES[message["op"]](message["shape"], DTYPES[message["dtype"]])
     ways = {"eager": lambda: function(*arguments)}
+    if DEVICE != "cpu" and message["op"] in COMPOSED:
+        ways["naive"] = lambda: COMPOSED[message["op"]](*arguments)
     if message["compile"]:
         torch._dynamo.reset()
         compiled = torch.compile(function, dynamic=False)

@@ -143,6 +143,9 @@ TEST(Bench, HasTheFieldsThatScriptsRead) {
   }
   for (const char* key : {"weight_bytes", "read_gb_s", "decode_bandwidth_fraction", "peak_rss_bytes"})
     EXPECT_GT(j[key].get<double>(), 0) << key;
+  for (const char* key : {"load_ms", "weights_ms"}) EXPECT_GT(j["timings"][key].get<double>(), 0) << key;
+  EXPECT_EQ(j["device"], "cpu");
+  EXPECT_TRUE(j["peak_device_bytes"].is_null()) << "the CPU's is peak_rss_bytes";
   const json decode_only = run_json({"bench", model.path(), "-p", "0", "-n", "4", "-r", "1"});
   EXPECT_TRUE(!decode_only.contains("prefill_tok_s") || decode_only["prefill_tok_s"].is_null());
 }
@@ -161,6 +164,38 @@ TEST(Inspect, ListsWhatIsInTheFile) {
     EXPECT_EQ(tensor["bytes"], kTinyVocab * 64 * 4);
   }
   EXPECT_TRUE(found);
+}
+
+TEST(Inspect, PlansMemoryAndWhatDoesNotFitIsRefused) {
+  const TinyModelFile model;
+  const json plan = run_json({"inspect", model.path(), "-c", "512"})["device_plan"];
+  EXPECT_EQ(plan["device"], "cpu");
+  EXPECT_EQ(plan["context"], 512);
+  EXPECT_EQ(plan["fits"], true);
+  EXPECT_EQ(plan["cache_bytes"], 512 * 2 * (2 * 2 * 16 * 2));
+  EXPECT_GE(plan["peak_bytes"].get<int64_t>(), plan["weight_bytes"].get<int64_t>() + plan["cache_bytes"].get<int64_t>());
+  const std::string too_little = std::to_string(plan["peak_bytes"].get<int64_t>() - plan["cache_bytes"].get<int64_t>() / 2);
+  const json cut = run_json({"inspect", model.path(), "-c", "512", "--memory", too_little})["device_plan"];
+  EXPECT_EQ(cut["fits"], false);
+  EXPECT_EQ(cut["largest_context"], 256);
+  for (const char* command : {"run", "bench", "score", "logits"}) {
+    std::vector<std::string> arguments = {command, "-m", model.path(), "-c", "512", "--memory", too_little};
+    if (command != std::string("bench")) arguments.insert(arguments.end(), {"-p", "hello"});
+    if (command == std::string("logits")) arguments.insert(arguments.end(), {"--out", "/dev/null"});
+    const WickResult result = run_wick(arguments);
+    EXPECT_EQ(result.exit_code, 5) << command << result.err;
+    EXPECT_THAT(result.err, AllOf(HasSubstr(" too few; a context of 256 positions would fit"), HasSubstr("wick: error: "))) << command;
+  }
+  EXPECT_EQ(run_wick({"run", "-m", model.path(), "-c", "256", "--memory", too_little, "-p", "hello", "-n", "1"}).exit_code, 0);
+}
+
+TEST(Logits, StepsOfOneTokenGiveTheSame) {
+  const TinyModelFile model;
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole.npy", steps = folder.path() + "/steps.npy";
+  run_json({"logits", model.path(), "-p", "hello, hello", "--all", "--out", whole});
+  run_json({"logits", model.path(), "-p", "hello, hello", "--all", "--out", steps, "--chunk", "1"});
+  EXPECT_EQ(read_all(whole), read_all(steps));
 }
 
 // Names and texts in a file are somebody else's: none reaches the terminal as it is.

@@ -55,6 +55,25 @@ TEST_F(Compare, DividesTheMedians) {
   EXPECT_DOUBLE_EQ(other["decode_ratio"].get<double>(), 1.25);
 }
 
+TEST_F(Compare, EverybodyIsToldTheDevice) {
+  const auto noting = [&](const char* name, const char* answer) { program(name, "echo $0 \"$@\" >> " + folder_ + "/calls; echo '" + answer + "'"); };
+  noting("wick", "{\"prefill_tok_s\": {\"median\": 300}, \"decode_tok_s\": {\"median\": 40}, \"read_gb_s\": 20, \"weight_bytes\": 250000000}");
+  noting("llama-bench", "[{\"n_prompt\": 16, \"n_gen\": 0, \"avg_ts\": 100}, {\"n_prompt\": 0, \"n_gen\": 4, \"avg_ts\": 32}]");
+  const std::vector<std::string> peer = {"--peer", "other=" + folder_ + "/llama-bench", "--json"};
+  const auto calls_with = [&](std::vector<std::string> arguments) {
+    std::ofstream(folder_ + "/calls", std::ios::trunc);
+    arguments.insert(arguments.end(), peer.begin(), peer.end());
+    EXPECT_EQ(run(arguments).exit_code, 0);
+    std::ifstream calls(folder_ + "/calls");
+    return std::string(std::istreambuf_iterator<char>(calls), {});
+  };
+  const std::string on_cpu = calls_with({}), on_gpu = calls_with({"--device", "cuda:0"});
+  EXPECT_NE(on_cpu.find("--device cpu"), std::string::npos) << on_cpu;
+  EXPECT_NE(on_cpu.find("-ngl 0 "), std::string::npos) << on_cpu;
+  EXPECT_NE(on_gpu.find("--device cuda:0"), std::string::npos) << on_gpu;
+  EXPECT_NE(on_gpu.find("-ngl 999 "), std::string::npos) << on_gpu;
+}
+
 TEST_F(Compare, APeerThatFailsIsLeftOut) {
   const apps::ProcessResult result = run({"--peer", "bad=" + folder_ + "/broken", "--peer", "good=" + folder_ + "/llama-bench"});
   EXPECT_EQ(result.exit_code, 0) << result.output;

@@ -27,6 +27,37 @@ TEST(Matmul, MatchesTheSlowTwin) {
   }
 }
 
+class MatmulOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(MatmulOnDevice);
+
+// Batches that a library takes in one go, and those that it does not: odd sizes, uneven steps, any strides.
+TEST_P(MatmulOnDevice, BatchesMatchTheSlowTwin) {
+  Context plain;
+  const struct {
+    Shape a, b;
+  } cases[] = {{{3, 64, 32}, {3, 32, 48}}, {{2, 3, 40, 64}, {2, 3, 64, 16}}, {{5, 16, 24}, {24, 8}},        {{16, 24}, {4, 24, 8}},
+               {{2, 1, 16, 8}, {3, 8, 16}}, {{2, 3, 16, 8}, {2, 1, 8, 16}},    {{2, 1, 5, 7, 9}, {3, 1, 9, 4}}, {{1, 512}, {512, 40}},
+               {{7, 33, 70}, {7, 70, 31}}};
+  for (const auto& ctx : contexts(GetParam())) {
+    for (const DType type : kHalfAndSingle) {
+      Nmse nmse;
+      for (const auto& c : cases) {
+        const Tensor a = normal_tensor(c.a, type, 1), b = normal_tensor(c.b, type, 2);
+        const Tensor expected = ops::matmul(plain, a.to(DType::kF64), b.to(DType::kF64));
+        const int last = b.rank() - 1;
+        nmse.add(ops::matmul(*ctx, on(*ctx, a), on(*ctx, b)), expected);
+        nmse.add(ops::matmul(*ctx, on(*ctx, a), on(*ctx, b.transpose(last - 1, last).contiguous()).transpose(last - 1, last)), expected);
+        nmse.add(ops::matmul(*ctx, on(*ctx, with_gaps(a)), on(*ctx, with_gaps(b))), expected);
+        nmse.add(ops::matmul(*ctx, on(*ctx, column_major(a)), on(*ctx, b)), expected);
+        const Tensor y = on(*ctx, with_gaps(Tensor::zeros(expected.shape(), type)));
+        ops::matmul(*ctx, on(*ctx, a), on(*ctx, b), y);
+        nmse.add(y, expected);
+      }
+      EXPECT_LE(nmse.error(), type == DType::kF32 ? 1e-10 : elementwise_bound(type)) << name_of(*ctx) << " " << dtype_name(type);
+    }
+  }
+}
+
 TEST(Matmul, TheTwinIsThePlainSum) {
   Context ctx;
   const Tensor a = Tensor::from_values(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}), b = Tensor::from_values(std::vector<float>{7, 8, 9, 10, 11, 12}, {3, 2});

@@ -1,28 +1,29 @@
-// How fast this machine reads memory: the ceiling of decoding, measured with as many threads.
+// How fast a device reads its memory: the ceiling of decoding. On the CPU measured with as many threads as the model has.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
-#include "wick/base/thread_pool.h"
+#include "wick/tensor/context.h"
+#include "wick/tensor/tensor.h"
 
 namespace wick::apps {
 
 class ReadBandwidth {
  public:
   // A buffer of 1 GiB, or of half the memory that is free where that is less. Error(kOutOfMemory) below 16 MiB.
-  explicit ReadBandwidth(int threads);
-  ~ReadBandwidth();
-  ReadBandwidth(const ReadBandwidth&) = delete;
-  ReadBandwidth& operator=(const ReadBandwidth&) = delete;
+  ReadBandwidth(const Device& device, int threads);
 
-  double measure();  // GB/s (1e9) of one pass over the buffer
-  uint64_t bytes() const { return bytes_; }
+  double measure();  // GB/s (1e9) of one pass over the buffer, by the device's own clock where it has one
+  uint64_t bytes() const { return buffer_->bytes(); }
   static constexpr uint64_t kWantedBytes = uint64_t{1} << 30;
 
  private:
-  ThreadPool pool_;
-  uint64_t bytes_ = 0;
-  uint64_t* data_ = nullptr;
+  double measure_here();
+  double measure_there();
+
+  Context ctx_;
+  std::shared_ptr<Storage> buffer_;
 };
 
 }  // namespace wick::apps

@@ -1,5 +1,6 @@
 // wick bench: how fast a model reads a prompt and writes an answer here, and how much of the memory bandwidth that uses.
 #include <algorithm>
+#include <chrono>
 #include <limits>
 
 #include "wick/apps/bandwidth.h"
@@ -63,17 +64,20 @@ class BenchCommand : public Command {
     flags.toggle("--json", json_, "One JSON object");
     flags.footer(
         "Decode counts the tokens after the first, of all sequences together. read_gb_s is the median speed of reading a buffer of 1 GiB\n"
-        "with the same threads, between the repetitions. decode_bandwidth_fraction is weight_bytes x steps per second / read_gb_s.");
+        "on the same device, with the same threads, between the repetitions. decode_bandwidth_fraction is weight_bytes x steps per second /\n"
+        "read_gb_s.");
   }
 
   int run(const Flags& flags) override {
     read_flags();
     const InterruptScope interrupts;
-    const std::shared_ptr<const Model> model = model_.load(model_.choose(flags, positional_));
     EngineOptions options = model_.engine_options();
     options.max_sequences = static_cast<int32_t>(sequences_);
     if (options.context == 0) options.context = std::max(prompt_ + 1, generate_ > 0 ? depth_ + generate_ + 2 : 1);
+    const auto start = std::chrono::steady_clock::now();
+    const std::shared_ptr<const Model> model = model_.load(model_.choose(flags, positional_), options);
     Engine engine(model, options);
+    load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     measure(engine, threads_of(*model));
     if (json_) {
       print_json(result_json(*model));
@@ -100,7 +104,9 @@ class BenchCommand : public Command {
     if (prompt_ > 0) prefill(engine);
     if (generate_ > 0) decode(engine);
     peak_rss_ = peak_rss_bytes();  // before the buffer below, which is not the model's
-    ReadBandwidth bandwidth(threads);
+    const Device& device = engine.model().options().device;
+    peak_device_ = device.memory().peak;
+    ReadBandwidth bandwidth(device, threads);
     bandwidth_bytes_ = bandwidth.bytes();
     for (int64_t i = 0; i < repetitions_; ++i) {
       bar.update(static_cast<uint64_t>(i), static_cast<uint64_t>(repetitions_));
@@ -159,6 +165,8 @@ class BenchCommand : public Command {
   Json result_json(const Model& model) const {
     return {{"model", model.name()},
             {"cpu", cpu_model_name()},
+            {"device", model.options().device.name()},
+            {"device_description", model.options().device.description()},
             {"isa", isa_name(model.options().isa)},
             {"threads", threads_of(model)},
             {"exact", model.options().exact},
@@ -174,12 +182,15 @@ class BenchCommand : public Command {
             {"read_gb_s", median(bandwidth_)},
             {"read_buffer_bytes", bandwidth_bytes_},
             {"decode_bandwidth_fraction", generate_ > 0 ? Json(bandwidth_fraction(model)) : Json(nullptr)},
-            {"peak_rss_bytes", peak_rss_}};
+            {"timings", {{"load_ms", load_ms_}, {"weights_ms", model.weights_ms()}}},
+            {"peak_rss_bytes", peak_rss_},
+            {"peak_device_bytes", peak_device_ > 0 ? Json(peak_device_) : Json(nullptr)}};
   }
 
   std::string result_text(const Model& model) const {
-    std::string text = concat(shown(model.name()), "; ", cpu_model_name(), ", ", isa_name(model.options().isa), ", ", threads_of(model), " threads",
-                              model.options().exact ? ", exact" : "", "\n\n");
+    const Device& device = model.options().device;
+    std::string text = concat(shown(model.name()), "; ", device.description(), ", ", device.is_cpu() ? isa_name(model.options().isa) : device.name(), ", ",
+                              threads_of(model), " threads", model.options().exact ? ", exact" : "", "\n\n");
     if (prompt_ > 0) text += summary_line(concat("prefill ", prompt_), prefill_rates_);
     if (generate_ > 0) {
       text += summary_line(concat("decode ", generate_, sequences_ > 1 ? concat(" x ", sequences_) : "", depth_ > 0 ? concat(" at ", depth_) : ""), decode_rates_);
@@ -190,6 +201,8 @@ class BenchCommand : public Command {
     if (generate_ > 0) {
       text += "weights per token   " + format_bytes(model.weight_bytes_per_token()) + ", " + format_fixed(bandwidth_fraction(model) * 100, 0) + " % of the bandwidth\n";
     }
+    text += "load                " + format_fixed(load_ms_, 0) + " ms, of it weights " + format_fixed(model.weights_ms(), 0) + " ms\n";
+    if (peak_device_ > 0) text += "peak device memory  " + format_bytes(peak_device_) + "\n";
     return text + "peak memory         " + format_bytes(peak_rss_) + "\n";
   }
 
@@ -199,7 +212,8 @@ class BenchCommand : public Command {
   bool json_ = false;
   int64_t prompt_ = 0, generate_ = 0, depth_ = 0, sequences_ = 1, repetitions_ = 0;
   std::vector<double> prefill_rates_, decode_rates_, bandwidth_;
-  uint64_t bandwidth_bytes_ = 0, peak_rss_ = 0;
+  uint64_t bandwidth_bytes_ = 0, peak_rss_ = 0, peak_device_ = 0;
+  double load_ms_ = 0;
 };
 
 }  // namespace

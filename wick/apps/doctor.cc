@@ -92,16 +92,34 @@ Json wick_environment() {
   return variables;
 }
 
-Json bandwidth_report(int threads) {
+Json bandwidth_report(const Device& device, int threads) {
   constexpr int kPasses = 3;
   try {
-    ReadBandwidth bandwidth(threads);
+    ReadBandwidth bandwidth(device, threads);
     double best = 0;
     for (int i = 0; i < kPasses; ++i) best = std::max(best, bandwidth.measure());
     return best;
   } catch (const Error&) {
     return nullptr;
   }
+}
+
+// Of the devices but the CPU.
+Json device_report(int threads) {
+  Json devices = Json::object();
+  for (const Device& device : Device::available()) {
+    if (device.is_cpu()) continue;
+    try {
+      const DeviceMemory memory = device.memory();
+      devices[device.name()] = {{"description", device.description()},
+                                {"memory_limit_bytes", memory.limit},
+                                {"memory_available_bytes", memory.available},
+                                {"read_gb_s", bandwidth_report(device, threads)}};
+    } catch (const Error& error) {
+      devices[device.name()] = {{"error", error.what()}};
+    }
+  }
+  return devices;
 }
 
 Json report() {
@@ -121,8 +139,9 @@ Json report() {
                {"threads", limits.threads()},
                {"memory_limit_bytes", memory_limit_bytes()},
                {"memory_available_bytes", memory_available_bytes()},
-               {"read_gb_s", bandwidth_report(limits.threads())},
+               {"read_gb_s", bandwidth_report(Device::cpu(), limits.threads())},
                {"devices", device_names()},
+               {"device_details", device_report(limits.threads())},
                {"cache", cache_report()},
                {"environment", wick_environment()}};
   return json;

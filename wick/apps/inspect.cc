@@ -1,4 +1,5 @@
 // wick inspect: what a model file holds, whether wick can run it or not.
+#include <algorithm>
 #include <limits>
 
 #include "wick/apps/cache.h"
@@ -11,6 +12,7 @@
 #include "wick/base/checked.h"
 #include "wick/base/error.h"
 #include "wick/base/machine.h"
+#include "wick/engine/memory_plan.h"
 #include "wick/formats/model_file.h"
 #include "wick/ops/linear.h"
 
@@ -48,7 +50,7 @@ std::string padded(std::string text, size_t width) {
 }
 
 // What running the model takes, as far as the metadata says it.
-struct MemoryPlan {
+struct FilePlan {
   uint64_t weights = 0;
   std::optional<int64_t> context;
   std::optional<uint64_t> kv_per_token;  // f16
@@ -64,8 +66,8 @@ std::optional<int64_t> hyper_parameter(const ModelFile& file, const std::string&
   }
 }
 
-MemoryPlan plan_of(const ModelFile& file) {
-  MemoryPlan plan;
+FilePlan plan_of(const ModelFile& file) {
+  FilePlan plan;
   for (const TensorInfo& tensor : file.tensors()) plan.weights += tensor.bytes;
   plan.context = hyper_parameter(file, "context_length");
   const auto layers = hyper_parameter(file, "block_count");
@@ -81,28 +83,79 @@ MemoryPlan plan_of(const ModelFile& file) {
   return plan;
 }
 
-Json plan_json(const MemoryPlan& plan) {
+Json plan_json(const FilePlan& plan) {
   Json json = {{"weight_bytes", plan.weights}, {"memory_limit_bytes", memory_limit_bytes()}, {"memory_available_bytes", memory_available_bytes()}};
   if (plan.context) json["context"] = *plan.context;
   if (plan.kv_per_token) json["kv_bytes_per_token_f16"] = *plan.kv_per_token;
   return json;
 }
 
+// What running the model on a device takes; the reason when it cannot be said.
+struct DevicePlan {
+  std::optional<MemoryPlan> memory;
+  std::string why_not;
+};
+
+DevicePlan device_plan_of(const ModelFile& file, const ModelOptions& model, const EngineOptions& engine) {
+  try {
+    return {plan_memory(file, model, engine), {}};
+  } catch (const Error& error) {
+    return {std::nullopt, error.what()};  // a look at a file shows the rest of it all the same
+  }
+}
+
+Json device_plan_json(const DevicePlan& plan, const Device& device) {
+  if (!plan.memory) return {{"device", device.name()}, {"error", plan.why_not}};
+  const MemoryPlan& memory = *plan.memory;
+  const DeviceMemory there = device.memory();
+  return {{"device", device.name()},
+          {"context", memory.context},
+          {"weight_bytes", memory.weights},
+          {"cache_bytes", memory.cache},
+          {"workspace_bytes", memory.workspace},
+          {"scratch_bytes", memory.scratch},
+          {"staging_bytes", memory.staging},
+          {"peak_bytes", memory.peak()},
+          {"available_bytes", memory.available},
+          {"in_use_bytes", there.limit - std::min(there.limit, there.available)},
+          {"fits", memory.fits()},
+          {"largest_context", memory.largest_context}};
+}
+
+std::string device_plan_text(const DevicePlan& plan, const Device& device) {
+  std::string text = "\nOn " + device.name();
+  if (!plan.memory) return text + "\n  " + shown(plan.why_not, 1000) + "\n";
+  const MemoryPlan& memory = *plan.memory;
+  const DeviceMemory there = device.memory();
+  const auto line = [](const char* label, uint64_t bytes) { return padded(label, 13) + format_bytes(bytes) + "\n"; };
+  text += concat(", one sequence of ", memory.context, " tokens\n") + line("  weights", memory.weights) + line("  cache", memory.cache) +
+          line("  workspace", memory.workspace) + line("  scratch", memory.scratch) + line("  staging", memory.staging) + line("  at most", memory.peak()) +
+          line("  available", memory.available);
+  if (!device.is_cpu()) text += line("  in use", there.limit - std::min(there.limit, there.available));  // by the driver for this process, and by others
+  if (memory.fits()) return text;
+  return text + (memory.largest_context > 0 ? concat("  does not fit; a context of ", memory.largest_context, " would\n") : "  does not fit with any context\n");
+}
+
 class InspectCommand : public Command {
  public:
   void declare(Flags& flags) override {
     flags.positional("MODEL", positional_, "As --model");
-    model_.declare_model(flags);
+    model_.declare(flags);
     flags.group("Output");
     flags.toggle("--json", json_, "One JSON object with everything; the text form shortens long values");
+    flags.footer("Nothing is loaded. The memory plan is for one sequence of --ctx tokens on --device.");
   }
 
   int run(const Flags& flags) override {
     const auto file = open_model_file(resolve_model(model_.choose(flags, positional_)));
+    const ModelOptions options = model_.model_options();
+    const DevicePlan device_plan = device_plan_of(*file, options, model_.engine_options());
     if (json_) {
-      print_json(as_json(*file));
+      Json json = as_json(*file);
+      json["device_plan"] = device_plan_json(device_plan, options.device);
+      print_json(json);
     } else {
-      write_output(as_text(*file));
+      write_output(as_text(*file) + device_plan_text(device_plan, options.device));
     }
     return kExitDone;
   }
@@ -165,7 +218,7 @@ class InspectCommand : public Command {
     return text;
   }
 
-  static std::string plan_text(const MemoryPlan& plan) {
+  static std::string plan_text(const FilePlan& plan) {
     std::string text = "\nMemory\n  weights    " + format_bytes(plan.weights) + "\n";
     if (plan.kv_per_token) {
       text += concat("  cache      ", format_bytes(*plan.kv_per_token), " per token in f16");

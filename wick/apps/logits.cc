@@ -25,6 +25,7 @@ class LogitsCommand : public Command {
     text_.declare(flags);
     flags.custom("--ids", "1,2,…", [this](const std::string& text) { ids_ = parse_ids(text); }, "Token ids instead of a text");
     flags.toggle("--parse-special", parse_special_, "Special tokens spelled out in the text become those tokens");
+    flags.integer("--chunk", "N", 1, 65536, chunk_, "Tokens of a step at most: 1 takes the way of generated tokens; default: as for any prompt");
     flags.group("Output");
     flags.text("--out", "FILE", out_, "The .npy file to write: f32 [vocabulary], with --all [tokens, vocabulary]");
     flags.toggle("--all", all_, "Of every position, not only the last");
@@ -39,7 +40,9 @@ class LogitsCommand : public Command {
     const InterruptScope interrupts;
     const std::shared_ptr<const Model> model = model_.load(model_.choose(flags, positional_));
     if (ids_.empty()) ids_ = model->tokenize(text, {.add_special = true, .parse_special = parse_special_});
-    Engine engine(model, model_.engine_options());
+    EngineOptions options = model_.engine_options();
+    if (chunk_) options.prefill_chunk = *chunk_;
+    Engine engine(model, options);
     const std::vector<int64_t> shape = all_ ? std::vector<int64_t>{static_cast<int64_t>(ids_.size()), model->vocab_size()}
                                             : std::vector<int64_t>{model->vocab_size()};
     const std::string content = evaluate(engine, shape);
@@ -77,6 +80,7 @@ class LogitsCommand : public Command {
   ModelFlags model_;
   TextInput text_;
   std::vector<int32_t> ids_;
+  std::optional<int64_t> chunk_;
   bool parse_special_ = false, all_ = false, json_ = false;
 };
 

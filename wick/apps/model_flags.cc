@@ -6,6 +6,7 @@
 #include "wick/apps/interrupt.h"
 #include "wick/apps/terminal.h"
 #include "wick/base/error.h"
+#include "wick/engine/memory_plan.h"
 
 namespace wick::apps {
 
@@ -20,6 +21,8 @@ void ModelFlags::declare(Flags& flags) {
   flags.threads(threads_);
   flags.integer("-c,--ctx", "N", 1, std::numeric_limits<int64_t>::max(), context_, "Context in tokens; default: the model's, capped by memory");
   flags.choice("--kv-type", "TYPE", {"f32", "bf16", "f16", "q8_0"}, kv_type_, "Cache of keys and values: f32, bf16, f16 (default), q8_0");
+  flags.integer("--memory", "BYTES", 1, std::numeric_limits<int64_t>::max(), memory_,
+                "Of the device, for weights, cache and all else; default: what is free");
   flags.toggle("--exact", exact_, "Everything in f32: the reference numerics, slow");
 }
 
@@ -29,14 +32,23 @@ std::string ModelFlags::choose(const Flags& flags, const std::optional<std::stri
   return *positional;
 }
 
-std::shared_ptr<const Model> ModelFlags::load(const std::string& chosen) const {
-  require(!(exact_ && kv_type_ && *kv_type_ != "f32"), "--exact keeps the cache in f32: leave --kv-type ", kv_type_.value_or(""), " out");
-  const std::string path = resolve_model(chosen);
-  ProgressBar bar("loading");
+ModelOptions ModelFlags::model_options() const {
   ModelOptions options;
   if (device_) options.device = Device::parse(*device_);
   options.threads = static_cast<int>(threads_.value_or(0));
   options.exact = exact_;
+  options.memory = static_cast<uint64_t>(memory_.value_or(0));
+  return options;
+}
+
+std::shared_ptr<const Model> ModelFlags::load(const std::string& chosen, const EngineOptions& engine) const {
+  require(!(exact_ && kv_type_ && *kv_type_ != "f32"), "--exact keeps the cache in f32: leave --kv-type ", kv_type_.value_or(""), " out");
+  const std::string path = resolve_model(chosen);
+  ProgressBar bar("loading");
+  ModelOptions options = model_options();
+  if (counts_memory(options)) {
+    options.before_loading = [&](const ModelFile& file) { require_fit(plan_memory(file, options, engine), options.device); };
+  }
   options.log = [](LogLevel level, std::string_view text) { say(level, text); };
   options.on_progress = [&bar](uint64_t done, uint64_t total) {
     bar.update(done, total);

@@ -20,13 +20,16 @@ class ModelFlags {
   // What the user chose: the positional, else -m, else the default. Throws Error(kInvalidArgument) when both are on the command line.
   std::string choose(const Flags& flags, const std::optional<std::string>& positional) const;
   // Loads it, with a bar on a terminal. Ctrl-C cancels when an InterruptScope is in force.
-  std::shared_ptr<const Model> load(const std::string& chosen) const;
+  std::shared_ptr<const Model> load(const std::string& chosen) const { return load(chosen, engine_options()); }
+  // For an engine with these options: where the two do not fit together, that is said before anything is read.
+  std::shared_ptr<const Model> load(const std::string& chosen, const EngineOptions& engine) const;
+  ModelOptions model_options() const;
   EngineOptions engine_options() const;
   const char* kv_type_name() const;  // "f16": what engine_options() asks for
 
  private:
   std::optional<std::string> model_, device_, kv_type_;
-  std::optional<int64_t> threads_, context_;
+  std::optional<int64_t> threads_, context_, memory_;
   bool exact_ = false;
 };
 

@@ -2,33 +2,15 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <limits>
 #include <mutex>
 #include <random>
 #include <thread>
 
-#include "wick/base/checked.h"
-#include "wick/base/machine.h"
+#include "wick/engine/memory_plan.h"
 #include "wick/engine/scheduler.h"
 
 namespace wick {
 namespace {
-
-constexpr int64_t kLogitRows = 64;
-
-// Positions per sequence: what was asked for, the model's own, or what the memory holds.
-int64_t choose_context(const Model& model, const EngineOptions& options, const Device& device, uint64_t page_bytes) {
-  const int64_t trained = model.context_length();
-  require(options.context >= 0, "context is ", options.context, ", expected a positive number of positions");
-  if (options.context > trained) {
-    fail(ErrorCode::kLimitExceeded, "context of ", options.context, " positions is longer than the model's ", trained);
-  }
-  if (options.context > 0) return options.context;
-  const uint64_t available = options.kv_memory ? options.kv_memory : device.memory().available / 2;
-  const int64_t pages = static_cast<int64_t>(std::min<uint64_t>(available / page_bytes, 1u << 30));
-  const int64_t context = std::min(trained, pages / std::max<int32_t>(1, options.max_sequences) * kPagePositions);
-  return std::max<int64_t>(std::min<int64_t>(trained, kPagePositions), context);
-}
 
 uint64_t random_seed() {
   std::random_device device;
@@ -43,10 +25,8 @@ struct Engine::Impl {
         options(engine_options),
         ctx(model->options().device, {.threads = model->options().threads, .isa = model->options().isa}),
         pool(pool_config(), ctx.device()) {
-    limits.sequences = options.max_sequences;
-    limits.rows = std::max<int64_t>(options.prefill_chunk, options.max_sequences);
-    limits.logit_rows = std::max<int64_t>(kLogitRows, options.max_sequences);
-    limits.context = context;
+    const ActivationLimits step = step_limits(options);
+    limits = {options.max_sequences, step.rows, step.logit_rows, context};
     scheduler = std::make_unique<Scheduler>(ctx, model->network(), pool, limits);
     thread = std::thread([this] { loop(); });
   }
@@ -60,30 +40,19 @@ struct Engine::Impl {
     thread.join();
   }
 
+  // Decides on the context. Nothing has been allocated but the context's own.
   nn::KvPoolConfig pool_config() {
-    require(options.max_sequences >= 1 && options.max_sequences <= 4096, "max_sequences is ", options.max_sequences, ", expected 1 to 4096");
-    require(options.prefill_chunk >= 1 && options.prefill_chunk <= 65536, "prefill_chunk is ", options.prefill_chunk, ", expected 1 to 65536");
-    const ModelDims& dims = model->network().dims();
-    nn::KvPoolConfig config;
-    config.layers = static_cast<int32_t>(dims.layers);
-    config.kv_heads = static_cast<int32_t>(dims.kv_heads);
-    config.head_dim = static_cast<int32_t>(dims.head_dim);
-    config.type = model->options().exact ? DType::kF32 : options.kv_type;
-    const uint64_t page_bytes = config.page_bytes();
-    context = choose_context(*model, options, ctx.device(), page_bytes);
-    const int64_t per_sequence = ceil_div(context, kPagePositions);
-    int64_t pages = std::min<int64_t>(per_sequence * options.max_sequences, std::numeric_limits<int32_t>::max());
-    if (options.kv_memory) pages = std::min<int64_t>(pages, static_cast<int64_t>(options.kv_memory / page_bytes));
-    config.pages = static_cast<int32_t>(pages);
-    if (pages < per_sequence) {
-      fail(ErrorCode::kOutOfMemory, "a context of ", context, " positions needs ", static_cast<uint64_t>(per_sequence) * page_bytes, " bytes of cache, ",
-           options.kv_memory, " are allowed; ", pages * kPagePositions, " positions would fit");
-    }
-    const uint64_t bytes = static_cast<uint64_t>(config.pages) * page_bytes;
-    if (const uint64_t limit = ctx.device().memory().limit; bytes > limit) {
-      fail(ErrorCode::kOutOfMemory, "the cache of ", options.max_sequences, " sequences of ", context, " positions needs ", bytes,
+    const ModelOptions& model_options = model->options();
+    const MemoryPlan plan = plan_engine(model->network().outline(), model_options, options);
+    context = plan.context;
+    nn::KvPoolConfig config = kv_pool_config(model->network().dims(), model_options, options);
+    config.pages = plan.pages;
+    if (counts_memory(model_options)) require_fit(plan, ctx.device());
+    if (const uint64_t limit = ctx.device().memory().limit; plan.cache > limit) {
+      fail(ErrorCode::kOutOfMemory, "the cache of ", options.max_sequences, " sequences of ", context, " positions needs ", plan.cache,
            " bytes, more than the ", limit, " of device ", ctx.device().name());
     }
+    ctx.reserve_scratch(plan.scratch);
     return config;
   }
 

@@ -1,10 +1,12 @@
 #include "wick/engine/model.h"
 
+#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <future>
 
 #include "wick/base/error.h"
+#include "wick/engine/memory_plan.h"
 #include "wick/engine/vocabulary.h"
 #include "wick/models/registry.h"
 
@@ -42,6 +44,7 @@ struct Model::Impl {
   std::string name;
   std::string architecture;
   uint64_t file_bytes = 0;
+  double weights_ms = 0;
   SamplingParams sampling;
   Optional<Tokenizer> tokenizer;
   Optional<ChatTemplate> chat_template;
@@ -58,15 +61,20 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const ModelOpt
   Impl& impl = *model->impl_;
   impl.options = options;
   impl.options.on_progress = nullptr;
+  impl.options.before_loading = nullptr;
   impl.file_bytes = file->file_bytes();
   impl.architecture = metadata.string("general.architecture");
   const std::string* name = metadata.find_string("general.name");
   impl.name = name && !name->empty() ? *name : std::filesystem::path(path).stem().string();
 
+  if (options.before_loading) options.before_loading(*file);
+  require_weights_fit(outline_network(*file, options.device, options.exact), options);
   Context ctx(options.device, {.threads = options.threads, .isa = options.isa});
   // The vocabulary takes about as long as the weights of a small model: read both at once.
   auto tokenizer = std::async(std::launch::async, [&] { return attempt<Tokenizer>([&] { return tokenizer_from_metadata(metadata); }); });
+  const auto start = std::chrono::steady_clock::now();
   impl.network = load_network(ctx, *file, {.exact = options.exact, .progress = options.on_progress});
+  impl.weights_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   impl.tokenizer = tokenizer.get();
   if (impl.tokenizer.value) {
     impl.chat_template = attempt<ChatTemplate>([&] { return chat_template_from_metadata(metadata, *impl.tokenizer.value); });
@@ -88,6 +96,7 @@ const std::string& Model::architecture() const { return impl_->architecture; }
 int64_t Model::context_length() const { return impl_->network->dims().context; }
 int32_t Model::vocab_size() const { return static_cast<int32_t>(impl_->network->dims().vocab); }
 uint64_t Model::weight_bytes_per_token() const { return impl_->network->weight_bytes_per_token(); }
+double Model::weights_ms() const { return impl_->weights_ms; }
 uint64_t Model::file_bytes() const { return impl_->file_bytes; }
 const ModelOptions& Model::options() const { return impl_->options; }
 const LanguageModel& Model::network() const { return *impl_->network; }

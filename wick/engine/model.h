@@ -24,7 +24,10 @@ struct ModelOptions {
   int threads = 0;     // 0: cpu_limits().threads()
   Isa isa = default_isa();
   bool exact = false;  // weights expanded to f32, activations and cache in f32: the reference numerics
+  uint64_t memory = 0; // bytes of the device that weights, cache and all else may take; 0: what is free
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> on_progress = {};  // false cancels: Error(kCancelled). One call at a time.
+  // Called before anything is loaded; what it throws is thrown.
+  std::function<void(const ModelFile& file)> before_loading = {};
   LogCallback log = {};
 };
 
@@ -46,6 +49,7 @@ class Model {
   int32_t vocab_size() const;
   uint64_t weight_bytes_per_token() const;  // bytes in the file of the tensors that one decode step reads
   uint64_t file_bytes() const;
+  double weights_ms() const;                // that reading and packing the weights took
   const ModelOptions& options() const;
 
   std::vector<int32_t> tokenize(std::string_view text, const EncodeOptions& options = {}) const;

@@ -30,8 +30,18 @@ void Scheduler::step() {
     for (const Share& share : shares_) deliver(share);
   } catch (...) {
     fail_step(current_failure());
+    settle();
   }
   sweep();
+}
+
+// What the failed step has still given the device must not meet the next one's arrays.
+void Scheduler::settle() noexcept {
+  try {
+    ctx_.synchronize();
+  } catch (const std::exception&) {
+    // Of the step that has failed already; what lasts, the next one will meet.
+  }
 }
 
 void Scheduler::cancel_all() {
@@ -63,14 +73,24 @@ void Scheduler::admit() {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.sequences) {
     const int64_t pages = pages_for(*waiting_.front());
     if (reserved_pages_ + pages > pool_.config().pages) return;
-    reserved_pages_ += pages;
-    waiting_.front()->admit(pool_);
-    // Longer answers grow the tables as they go; reserving the whole of a long context would delay the first token.
-    constexpr int64_t kReserve = 4096;
-    network_.reserve(ctx_, *workspace_, std::min(waiting_.front()->limit(), waiting_.front()->prompt_tokens() + kReserve));
-    running_.push_back(std::move(waiting_.front()));
+    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
     waiting_.pop_front();
+    try {
+      prepare(*sequence);
+    } catch (...) {
+      sequence->end(FinishReason::kNone, current_failure());
+      continue;
+    }
+    reserved_pages_ += pages;
+    running_.push_back(std::move(sequence));
   }
+}
+
+void Scheduler::prepare(Sequence& sequence) {
+  sequence.admit(pool_);
+  // Longer answers grow the tables as they go; reserving the whole of a long context would delay the first token.
+  constexpr int64_t kReserve = 4096;
+  network_.reserve(ctx_, *workspace_, std::min(sequence.limit(), sequence.prompt_tokens() + kReserve));
 }
 
 // Every sequence that generates gets its one row first; prompts share the rest in order of admission.
@@ -82,7 +102,12 @@ void Scheduler::plan() {
   for (const bool prompts : {false, true}) {
     for (auto& sequence : running_) {
       if (sequence->in_prompt() != prompts || rows == 0 || logits == 0) continue;
-      if (!add_share(*sequence, rows, logits)) continue;
+      try {
+        if (!add_share(*sequence, rows, logits)) continue;
+      } catch (...) {
+        sequence->end(FinishReason::kNone, current_failure());
+        continue;
+      }
       rows -= shares_.back().rows;
       logits -= shares_.back().logits;
     }

@@ -28,7 +28,8 @@ class Scheduler {
   void submit(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  // Admits what fits, runs one step, and ends what is done. A failing step ends the sequences in it, not the scheduler.
+  // Admits what fits, runs one step, and ends what is done. A failing step ends the sequences in it, not the scheduler: never throws what
+  // the device, a request or the lack of memory may cause.
   void step();
   void cancel_all();
 
@@ -43,11 +44,13 @@ class Scheduler {
 
   void drop_cancelled();
   void admit();
+  void prepare(Sequence& sequence);  // for its first step
   void plan();
   bool add_share(Sequence& sequence, int64_t max_rows, int64_t max_logits);
   void run();
   void deliver(const Share& share);
   void fail_step(const Failure& failure);
+  void settle() noexcept;
   void sweep();
   int64_t pages_for(const Sequence& sequence) const;
 

@@ -70,8 +70,23 @@ void matmul(const MatmulArgs& args);
 namespace cuda {
 // x rounded to bf16 where b is; sums in f32 in ascending k.
 void matmul(Context& ctx, const MatmulArgs& args);
-// As cpu::pack: rows are copied to the device as they are stored and packed there.
+
+// Products of matrices of one type, f32, f16 or bf16, as many elements apart as `steps` say.
+struct MatmulBatch {
+  DType type = DType::kF32;
+  int64_t batches = 1, rows = 0, n = 0, k = 0;
+  struct Matrix {
+    std::byte* data = nullptr;
+    int64_t row_stride = 0, column_stride = 0, step = 0;  // elements
+  } a, b, y;  // [rows, k], [k, n], [rows, n]
+};
+// y = a b by cuBLASLt, sums in f32, rounded once. False when it is not there or does not take these strides: y is untouched then.
+bool matmul_batch(Context& ctx, const MatmulBatch& args);
+// As cpu::pack, on ctx's stream: rows are copied to the device as they are stored and packed there. Takes kStagingBytes of its memory
+// for that, and as much of the CPU's, until the context goes; more where a single row needs more.
+inline constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
 }  // namespace cuda
 
 namespace cpu {
@@ -80,6 +95,8 @@ void matmul(Context& ctx, const MatmulArgs& args);
 // Fills what `segment` lacks but its type (the source's, or f32: rows are then expanded), rows and k, reading the source in parallel.
 // Throws Error(kInvalidArgument) for a k that is not whole blocks, and what read_rows throws.
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
+// What a segment takes. Error(kInvalidArgument) when the size does not fit into 64 bits.
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
 // out[0..k) = row `row` in f32, exactly the values that the format defines. 0 <= row < weight.rows.
 void unpack_row(const PackedWeight& weight, int64_t row, float* out);
 }  // namespace cpu

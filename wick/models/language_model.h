@@ -31,6 +31,22 @@ struct ActivationLimits {
   int64_t logit_rows = 0;
 };
 
+// What can be said of a network before its weights are read: enough to count the memory that it takes on its device.
+struct NetworkOutline {
+  ModelDims dims;
+  uint64_t weight_bytes = 0;     // packed for the device
+  int64_t row_values = 0;        // f32 values that a workspace holds for each row of a step
+  int64_t rotary_dim = 0;        // a position's share of the rotary tables
+  int64_t largest_blocks = 0;    // elements of the largest matrix of a block format inside the layers
+  int64_t largest_table = 0;     // of the head and the embedding
+};
+
+struct StepMemory {
+  uint64_t workspace = 0;  // what make_workspace() allocates, and reserve() for `positions`
+  uint64_t scratch = 0;    // that the kernels of the largest step take, as far as it is known
+};
+StepMemory step_memory(const NetworkOutline& outline, const Device& device, const ActivationLimits& limits, int64_t positions);
+
 // Activations of a step, sized once. Belongs to one engine; what is in it, only the model knows.
 class Workspace {
  public:
@@ -40,7 +56,8 @@ class Workspace {
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
-  virtual const ModelDims& dims() const = 0;
+  virtual const NetworkOutline& outline() const = 0;
+  const ModelDims& dims() const { return outline().dims; }
   virtual std::unique_ptr<Workspace> make_workspace(const Device& device, const ActivationLimits& limits) const = 0;
   // Prepares `workspace` for positions below `positions`, so that steps up to there allocate nothing. Steps beyond work all the same.
   virtual void reserve(Context& ctx, Workspace& workspace, int64_t positions) const = 0;

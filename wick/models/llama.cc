@@ -39,10 +39,11 @@ struct LlamaWorkspace final : Workspace {
 
 class Llama final : public LanguageModel {
  public:
-  Llama(Context& ctx, const ModelFile& file, const LoadOptions& options) : config_(llama_config(file)) {
-    ModelDims& dims = config_.dims;
+  Llama(Context& ctx, const ModelFile& file, const LoadOptions& options)
+      : config_(llama_config(file)), outline_(outline_llama(file, ctx.device(), options.exact)) {
     WeightLoader weights(ctx, file, options);
-    dims.vocab = weights.rows("token_embd.weight", dims.d_model);
+    config_.dims.vocab = outline_.dims.vocab = weights.rows("token_embd.weight", config_.dims.d_model);
+    const ModelDims& dims = config_.dims;
     embedding_ = weights.linear({{"token_embd", dims.vocab, true}}, dims.d_model);
     const uint64_t table_bytes = weights.bytes_loaded();
     for (int64_t i = 0; i < dims.layers; ++i) layers_.push_back(load_layer(weights, "blk." + std::to_string(i) + "."));
@@ -56,7 +57,7 @@ class Llama final : public LanguageModel {
     weight_bytes_ = weights.bytes_loaded() - (tied ? 0 : table_bytes);
   }
 
-  const ModelDims& dims() const override { return config_.dims; }
+  const NetworkOutline& outline() const override { return outline_; }
   uint64_t weight_bytes_per_token() const override { return weight_bytes_; }
 
   std::unique_ptr<Workspace> make_workspace(const Device& device, const ActivationLimits& limits) const override {
@@ -151,6 +152,7 @@ class Llama final : public LanguageModel {
   }
 
   LlamaConfig config_;
+  NetworkOutline outline_;
   nn::Linear embedding_;
   std::vector<Layer> layers_;
   Tensor final_norm_;
@@ -159,6 +161,17 @@ class Llama final : public LanguageModel {
 };
 
 }  // namespace
+
+NetworkOutline outline_llama(const ModelFile& file, const Device& device, bool exact) {
+  const LlamaConfig config = llama_config(file);
+  const ModelDims& dims = config.dims;
+  NetworkOutline outline = outline_weights(file, device, exact);
+  outline.dims = dims;
+  if (const TensorInfo* table = file.find("token_embd.weight"); table && table->shape.rank() == 2) outline.dims.vocab = table->shape[0];
+  outline.row_values = dims.d_model + (2 * dims.heads + 2 * dims.kv_heads) * dims.head_dim + dims.d_ff;  // see LlamaWorkspace
+  outline.rotary_dim = config.rope.rotary_dim;
+  return outline;
+}
 
 std::unique_ptr<LanguageModel> load_llama(Context& ctx, const ModelFile& file, const LoadOptions& options) {
   return std::make_unique<Llama>(ctx, file, options);

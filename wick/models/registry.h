@@ -13,6 +13,9 @@ namespace wick {
 // Error(kInvalidFile) for hyper-parameters or tensors that are missing or contradict each other, and what reading throws.
 std::unique_ptr<LanguageModel> load_network(Context& ctx, const ModelFile& file, const LoadOptions& options = {});
 
+// What load_network would load onto `device`. Throws as that does for what the metadata says.
+NetworkOutline outline_network(const ModelFile& file, const Device& device, bool exact);
+
 std::vector<std::string> known_architectures();
 
 }  // namespace wick

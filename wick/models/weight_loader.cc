@@ -1,6 +1,10 @@
 #include "wick/models/weight_loader.h"
 
+#include <algorithm>
+
 #include "wick/kernels/block_format.h"
+#include "wick/kernels/scratch_bytes.h"
+#include "wick/ops/device.h"
 #include "wick/ops/linear.h"
 
 namespace wick {
@@ -84,6 +88,41 @@ Tensor WeightLoader::values(const std::string& name, int64_t size) {
   decode_blocks(info.dtype, stored.data(), size, values.data<float>());
   loaded(info);
   return values;
+}
+
+NetworkOutline outline_weights(const ModelFile& file, const Device& device, bool exact) {
+  NetworkOutline outline;
+  for (const TensorInfo& info : file.tensors()) {
+    const int rank = info.shape.rank();
+    if (!info.supported || !ops::can_pack(info.dtype) || rank < 1 || rank > 2) continue;  // load_network says what is wrong with it
+    const int64_t rows = rank == 2 ? info.shape[0] : 1, k = info.shape[rank - 1];
+    const DType type = exact || rank == 1 ? DType::kF32 : info.dtype;
+    outline.weight_bytes += device.block_bytes(rank == 1 ? static_cast<uint64_t>(k) * sizeof(float) : ops::packed_bytes(device, type, rows, k));
+    if (rank == 1 || !is_quantised(type)) continue;
+    const bool table = info.name == "token_embd.weight" || info.name == "output.weight";
+    int64_t& largest = table ? outline.largest_table : outline.largest_blocks;
+    largest = std::max(largest, rows * k);
+  }
+  return outline;
+}
+
+StepMemory step_memory(const NetworkOutline& outline, const Device& device, const ActivationLimits& limits, int64_t positions) {
+  constexpr int64_t kFewRows = 64;  // of logits: more than these may need the whole table unpacked
+  const ModelDims& dims = outline.dims;
+  const auto floats = [&](int64_t rows, int64_t width) { return static_cast<uint64_t>(rows) * static_cast<uint64_t>(width) * sizeof(float); };
+  StepMemory memory;
+  memory.workspace = floats(limits.rows, outline.row_values) + floats(limits.logit_rows, dims.d_model + dims.vocab) + floats(positions, outline.rotary_dim);
+  if constexpr (ops::kHasCuda) {
+    StepShape shape;
+    shape.rows = limits.rows;
+    shape.inputs = std::max(dims.d_model, dims.heads * dims.head_dim);
+    shape.outputs = 2 * dims.d_ff;
+    shape.unpacked = limits.logit_rows > kFewRows ? std::max(outline.largest_blocks, outline.largest_table) : outline.largest_blocks;
+    shape.heads = dims.heads;
+    shape.head_dim = dims.head_dim;
+    if (ops::is_cuda(device)) memory.scratch = cuda::scratch_bytes(shape);
+  }
+  return memory;
 }
 
 }  // namespace wick

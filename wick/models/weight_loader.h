@@ -44,4 +44,7 @@ class WeightLoader {
   uint64_t bytes_loaded_ = 0;
 };
 
+// The weights' part of a NetworkOutline: every matrix of the file packed for `device`, vectors in f32.
+NetworkOutline outline_weights(const ModelFile& file, const Device& device, bool exact);
+
 }  // namespace wick

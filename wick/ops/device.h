@@ -14,10 +14,11 @@ inline constexpr bool kHasCuda = true;
 inline constexpr bool kHasCuda = false;
 #endif
 
-inline bool on_cuda(const Context& ctx) {
-  if constexpr (kHasCuda) return std::string_view(ctx.device().backend().name) == "cuda";
+inline bool is_cuda(const Device& device) {
+  if constexpr (kHasCuda) return std::string_view(device.backend().name) == "cuda";
   return false;
 }
+inline bool on_cuda(const Context& ctx) { return is_cuda(ctx.device()); }
 
 // Throws Error(kUnsupported) naming the op and the device when ctx is on a device without kernels, or not on the CPU.
 inline void require_kernels(const Context& ctx, const char* op) {

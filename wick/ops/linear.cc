@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "wick/base/checked.h"
 #include "wick/kernels/block_format.h"
 #include "wick/kernels/linear.h"
 #include "wick/ops/arguments.h"
@@ -115,6 +116,14 @@ PackedWeight pack_weight(Context& ctx, const Tensor& weight) {
 }
 
 bool can_pack(DType type) { return has_codec(type); }
+
+uint64_t packed_bytes(const Device& device, DType type, int64_t rows, int64_t k) {
+  if constexpr (kHasCuda) {
+    if (is_cuda(device)) return cuda::packed_bytes(type, rows, k);
+  }
+  if (device.is_cpu()) return cpu::packed_bytes(type, rows, k);
+  return dtype_bytes(type, static_cast<uint64_t>(mul_or_fail(rows, k, "linear: weight size")));
+}
 
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
   require_kernels(ctx, "pack_weight");

@@ -13,6 +13,8 @@ PackedWeight pack_weight(Context& ctx, const Tensor& weight);
 // The tensor as a source of rows for append_weight; it keeps the memory alive, or a copy of it where it is not the CPU's.
 WeightSource weight_source(const Tensor& weight);
 bool can_pack(DType type);  // whether weights of this type have kernels
+// Bytes that a weight [rows, k] of this type takes on `device`, packed; on one without kernels, as stored.
+uint64_t packed_bytes(const Device& device, DType type, int64_t rows, int64_t k);
 // Appends the rows of `source` to `weight` as a segment of its own, in f32 when `expand`. Throws what source.read_rows throws, too.
 void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight);
 

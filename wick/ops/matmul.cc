@@ -1,6 +1,7 @@
 #include "wick/ops/matmul.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "wick/kernels/linear.h"
 #include "wick/ops/arguments.h"
@@ -86,6 +87,33 @@ void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   write_rows(ctx, y_rows, y);
 }
 
+// How far apart the matrices of `tensor` lie that follow each other in the product's leading dimensions; nothing when that differs.
+[[maybe_unused]] std::optional<int64_t> even_step(const Tensor& tensor, const Shape& shape) {
+  const int rank = shape.rank() - 2, missing = rank - (tensor.rank() - 2);
+  int64_t step = 0, inner = 1;  // matrices inside dimension i
+  for (int i = rank - 1; i >= 0; inner *= shape[i--]) {
+    if (shape[i] == 1) continue;
+    const int own = i - missing;
+    const int64_t stride = own < 0 || tensor.shape()[own] == 1 ? 0 : tensor.strides()[own];
+    if (inner == 1) step = stride;
+    if (stride != inner * step) return std::nullopt;
+  }
+  return step;
+}
+
+// All of them in one go, where the device has a way.
+bool multiply_together(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y, int64_t count) {
+  if constexpr (kHasCuda) {
+    const auto a_step = even_step(a, y.shape()), b_step = even_step(b, y.shape()), y_step = even_step(y, y.shape());
+    if (!on_cuda(ctx) || !a_step || !b_step || !y_step || count > INT32_MAX || a.dim(-1) == 0) return false;
+    const auto matrix = [](const Tensor& x, int64_t step) {
+      return cuda::MatmulBatch::Matrix{x.raw(), x.strides()[x.rank() - 2], x.strides()[x.rank() - 1], step};
+    };
+    return cuda::matmul_batch(ctx, {a.dtype(), count, a.dim(-2), b.dim(-1), a.dim(-1), matrix(a, *a_step), matrix(b, *b_step), matrix(y, *y_step)});
+  }
+  return false;
+}
+
 }  // namespace
 
 void matmul(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
@@ -100,6 +128,7 @@ void matmul(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   if (y.elements() == 0) return;
   int64_t count = 1;
   for (int i = 0; i < shape.rank() - 2; ++i) count *= shape[i];
+  if (multiply_together(ctx, a, b, y, count)) return;
   for (int64_t i = 0; i < count; ++i) {
     const Tensor left = matrix_at(a, shape, i);
     const Tensor right = matrix_at(b, shape, i);

@@ -84,6 +84,10 @@ Context::Context(const Device& device, const Options& options)
 
 Context::~Context() = default;
 
+void Context::reserve_scratch(uint64_t bytes) {
+  if (scratch_->blocks.empty() && bytes > 0) scratch_->grow(static_cast<int64_t>(std::min<uint64_t>(bytes, Scratch::kLargest)));
+}
+
 uint64_t Context::scratch_version() const { return scratch_->version; }
 
 void Context::copy(void* to, const void* from, uint64_t bytes) {

@@ -46,6 +46,9 @@ class Context {
     return {static_cast<T*>(scratch_bytes(bytes)), static_cast<size_t>(count)};
   }
 
+  // Makes room for so much scratch at once, where there is none yet. Error(kOutOfMemory).
+  void reserve_scratch(uint64_t bytes);
+
   // Changes whenever scratch may lie elsewhere than before.
   uint64_t scratch_version() const;
 

@@ -22,7 +22,7 @@ uint64_t block_bytes(uint64_t bytes) {
   return round_up(bytes, std::clamp(step, kSmallest, kLargePage));
 }
 
-// Freed blocks are kept for the next allocation of their size: cudaMalloc and cudaFree wait for the device.
+// Freed blocks are kept for the next allocation of their size, as long as there is a stream: cudaMalloc and cudaFree wait for the device.
 //
 // A block may be freed while kernels that use it are still to run. With one stream on the device whoever gets it next uses it after them;
 // with several, freeing waits. The token loop neither allocates nor frees.
@@ -38,19 +38,16 @@ class Pool {
       return data;
     }
     if (void* data = allocate_new(size)) return data;
-    for (const auto& [each, data] : free_) cudaFree(data);
-    free_.clear();
+    trim();
     return allocate_new(size);
   }
 
   void release(void* data, uint64_t bytes) {
     const std::lock_guard lock(mutex_);
-    if (block_bytes(bytes) >= kFreedAtOnce) {
-      cudaFree(data);
-      return;
-    }
+    const uint64_t size = block_bytes(bytes);
+    if (size >= kFreedAtOnce || streams_ == 0) return give_back(size, data);
     if (streams_ != 1) cudaDeviceSynchronize();
-    free_.emplace(block_bytes(bytes), data);
+    free_.emplace(size, data);
   }
 
   void add_stream() {
@@ -60,21 +57,48 @@ class Pool {
   }
   void remove_stream() {
     const std::lock_guard lock(mutex_);
-    --streams_;
+    if (--streams_ == 0) trim();
+  }
+
+  // Adds what is kept to what the device says is free.
+  DeviceMemory memory() {
+    const std::lock_guard lock(mutex_);
+    size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total), "memory");
+    for (const auto& [size, data] : free_) available += size;
+    return {available, total, peak_};
   }
 
  private:
   static constexpr uint64_t kFreedAtOnce = uint64_t{256} << 20;  // weights, caches: nothing that comes and goes
 
-  static void* allocate_new(uint64_t size) {
+  // Null when there is none left; throws what else is wrong with the device.
+  void* allocate_new(uint64_t size) {
     void* data = nullptr;
-    if (cudaMalloc(&data, size) == cudaSuccess) return data;
+    const cudaError_t status = cudaMalloc(&data, size);
+    if (status == cudaSuccess) {
+      held_ += size;
+      peak_ = std::max(peak_, held_);
+      return data;
+    }
+    if (status != cudaErrorMemoryAllocation) check(status, "allocate");
     cudaGetLastError();  // it was this one
     return nullptr;
   }
 
+  void give_back(uint64_t size, void* data) {
+    cudaFree(data);
+    held_ -= size;
+  }
+
+  void trim() {
+    for (const auto& [size, data] : free_) give_back(size, data);
+    free_.clear();
+  }
+
   std::mutex mutex_;
   std::multimap<uint64_t, void*> free_;
+  uint64_t held_ = 0, peak_ = 0;
   int streams_ = 0;
 };
 
@@ -85,7 +109,10 @@ Pool& pool(int index) {
   return (*pools)[index];
 }
 
-void* allocate(int index, uint64_t bytes) { return cudaSetDevice(index) == cudaSuccess ? pool(index).allocate(bytes) : nullptr; }
+void* allocate(int index, uint64_t bytes) {
+  check(cudaSetDevice(index), "allocate");
+  return pool(index).allocate(bytes);
+}
 
 void release(int index, void* data, uint64_t bytes) {
   if (cudaSetDevice(index) == cudaSuccess) pool(index).release(data, bytes);
@@ -121,20 +148,45 @@ void copy(int index, void* to, const void* from, uint64_t bytes) {
   check(cudaStreamSynchronize(nullptr), "copy");
 }
 
+std::string description(int index) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, index), "device");
+  return properties.name;
+}
+
 DeviceMemory memory(int index) {
-  size_t available = 0, total = 0;
   check(cudaSetDevice(index), "memory");
-  check(cudaMemGetInfo(&available, &total), "memory");
-  return {available, total};
+  return pool(index).memory();
 }
 
 }  // namespace
 
 const DeviceBackend& backend() {
-  static constexpr DeviceBackend kCuda = {"cuda",      allocate, release,          false,           refusal,
-                                          open_stream, copy,     allocate_staging, release_staging, memory};
+  static constexpr DeviceBackend kCuda = {"cuda", allocate,         release,         false,  refusal,    open_stream,
+                                          copy,   allocate_staging, release_staging, memory, description, block_bytes};
   return kCuda;
 }
+
+namespace {
+
+// After these every call of the process fails: the driver keeps the device's state for nobody.
+bool is_final(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable: return true;
+    default: return false;
+  }
+}
+
+}  // namespace
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
@@ -144,8 +196,37 @@ void check(cudaError_t status, const char* what) {
   fail(memory  ? ErrorCode::kOutOfMemory
        : build ? ErrorCode::kUnsupported
                : ErrorCode::kInternal,
-       "cuda: ", what, ": ", cudaGetErrorString(status));
+       "cuda: ", what, ": ", cudaGetErrorString(status), is_final(status) ? "; this process cannot use the device any more, start it anew" : "");
 }
+
+StagingRing::~StagingRing() {
+  for (const Slot& slot : slots_) {
+    if (slot.done) cudaEventDestroy(slot.done);
+  }
+}
+
+std::byte* StagingRing::begin(const Device& device, uint64_t bytes) {
+  current_ = (current_ + 1) % kSlots;
+  Slot& slot = slots_[current_];
+  if (slot.done) {
+    check(cudaEventSynchronize(slot.done), "staging");
+  } else {
+    check(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming), "staging");
+  }
+  if (!slot.here || slot.here->bytes() < bytes) {
+    slot.here = Storage::allocate_staging(device, bytes);
+    slot.there.reset();
+  }
+  return slot.here->data();
+}
+
+std::byte* StagingRing::on_device(const Device& device) {
+  Slot& slot = slots_[current_];
+  if (!slot.there) slot.there = Storage::allocate(device, slot.here->bytes());
+  return slot.there->data();
+}
+
+void StagingRing::end(CudaStream& stream) { check(cudaEventRecord(slots_[current_].done, stream.use()), "staging"); }
 
 CudaStream::CudaStream(int index) : index_(index) {
   check(cudaSetDevice(index), "device");

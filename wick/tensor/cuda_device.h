@@ -5,10 +5,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 
 #include "wick/tensor/context.h"
 #include "wick/tensor/device.h"
+#include "wick/tensor/tensor.h"
 
 namespace wick::cuda {
 
@@ -20,6 +22,32 @@ void check(cudaError_t status, const char* what);
 // What a kernel found wrong with its input: one word that the CPU sees too, 0 for nothing. The last one written counts.
 enum class Fault : uint64_t { kNone, kEmbeddingId };
 inline constexpr int kFaultShift = 56;  // the kind stands above, the offending value below
+
+class CudaStream;
+
+// Memory in which bytes from elsewhere wait for their way to the device: slots take turns, each with a part that the CPU fills and one on
+// the device.
+class StagingRing {
+ public:
+  static constexpr int kSlots = 4;
+  StagingRing() = default;
+  ~StagingRing();
+  StagingRing(const StagingRing&) = delete;
+  StagingRing& operator=(const StagingRing&) = delete;
+
+  // The CPU's part of the next slot, of so many bytes. Waits until what was given to the device when it was last used is done.
+  std::byte* begin(const Device& device, uint64_t bytes);
+  std::byte* on_device(const Device& device);  // the same slot's part there
+  void end(CudaStream& stream);                // all that reads the slot has been given to `stream`
+
+ private:
+  struct Slot {
+    std::shared_ptr<Storage> here, there;
+    cudaEvent_t done = nullptr;
+  };
+  Slot slots_[kSlots];
+  int current_ = 0;
+};
 
 class CudaStream final : public DeviceStream {
  public:
@@ -36,6 +64,7 @@ class CudaStream final : public DeviceStream {
   // The stream, its device made the calling thread's current one.
   cudaStream_t use() const;
   uint64_t* fault() const { return fault_; }
+  StagingRing& staging() { return staging_; }
   int multiprocessors() const { return multiprocessors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
 
@@ -49,6 +78,7 @@ class CudaStream final : public DeviceStream {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
   uint64_t* fault_ = nullptr;
+  StagingRing staging_;
   std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // null: done once, not captured yet
 };
 

@@ -134,7 +134,12 @@ void Device::register_backend(const DeviceBackend& backend) {
 
 DeviceMemory Device::memory() const {
   if (backend_->memory) return backend_->memory(index_);
-  return {memory_available_bytes(), memory_limit_bytes()};
+  return {memory_available_bytes(), memory_limit_bytes(), 0};
+}
+
+std::string Device::description() const {
+  if (is_cpu()) return cpu_model_name();
+  return backend_->description ? backend_->description(index_) : name();
 }
 
 std::string Device::name() const { return is_cpu() ? "cpu" : concat(backend_->name, ":", index_); }

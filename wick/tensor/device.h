@@ -15,6 +15,7 @@ namespace wick {
 struct DeviceMemory {
   uint64_t available = 0;  // bytes that an allocation may take now
   uint64_t limit = 0;      // bytes there are at all
+  uint64_t peak = 0;       // the most that this process has held at a time; 0 where nobody counts
 };
 
 // How a backend gets and gives back memory. Registered once, never unregistered. What follows host_accessible may be null.
@@ -32,6 +33,8 @@ struct DeviceBackend {
   void* (*allocate_staging)(int index, uint64_t bytes) = nullptr;
   void (*release_staging)(int index, void* data, uint64_t bytes) = nullptr;
   DeviceMemory (*memory)(int index) = nullptr;
+  std::string (*description)(int index) = nullptr;    // its maker's name for it
+  uint64_t (*block_bytes)(uint64_t bytes) = nullptr;  // what an allocation of so many bytes takes; null: as many
 };
 
 class Device {
@@ -45,7 +48,9 @@ class Device {
   const DeviceBackend& backend() const { return *backend_; }
   int index() const { return index_; }
   std::string name() const;  // "cpu", "cuda:0"
+  std::string description() const;  // "AMD EPYC 9B45", "NVIDIA H200"
   DeviceMemory memory() const;
+  uint64_t block_bytes(uint64_t bytes) const { return backend_->block_bytes ? backend_->block_bytes(bytes) : bytes; }
   bool is_cpu() const;
   bool operator==(const Device& other) const { return backend_ == other.backend_ && index_ == other.index_; }
 

@@ -88,13 +88,17 @@ int64_t panel_bytes(DType type, int64_t k) {
   return round_up<int64_t>(bytes, 64);
 }
 
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k) {
+  return static_cast<uint64_t>(mul_or_fail(ceil_div(rows, kPanelRows), panel_bytes(type, k), "linear: weight size"));
+}
+
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment) {
   const bool expand = segment.type != source.type;
   const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
   segment.precise = source.precise;
   segment.panel_bytes = panel_bytes(segment.type, source.k);
   const int64_t panels = ceil_div(source.rows, kPanelRows);
-  segment.storage = Storage::allocate(ctx.device(), static_cast<uint64_t>(mul_or_fail(panels, segment.panel_bytes, "linear: weight size")));
+  segment.storage = Storage::allocate(ctx.device(), packed_bytes(segment.type, source.rows, source.k));
 
   const int64_t panels_per_read = std::max<int64_t>(1, (int64_t{1} << 18) / (row_bytes * kPanelRows));
   ctx.pool().parallel_for(panels, panels_per_read, [&](int64_t begin, int64_t end, int) {

@@ -20,6 +20,19 @@ __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(__half x) { return __half2float(x); }
 __device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 
+// To about 22 bits, for results of fewer. Of infinities what the limit is.
+__device__ inline float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float fast_exp(float x) { return fast_exp2(x * 1.44269504089f); }
+__device__ inline float fast_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 __device__ inline float silu(float x) { return x / (1 + expf(-x)); }
 
 template <class T>
@@ -33,10 +46,25 @@ __device__ T from_float(float x) {
   }
 }
 
-// V elements that are loaded and stored at once.
+// The widest word that so many bytes are whole ones of.
+template <int kBytes>
+using WordOf = std::conditional_t<kBytes % 16 == 0, uint4,
+                                  std::conditional_t<kBytes % 8 == 0, uint2, std::conditional_t<kBytes % 4 == 0, uint32_t, std::conditional_t<kBytes % 2 == 0, uint16_t, uint8_t>>>>;
+
+// V elements that are loaded and stored at once: assigned word by word, since the compiler copies halves member by member, two bytes at a
+// time.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   T at[V];
+
+  __device__ Pack& operator=(const Pack& other) {
+    using Word = WordOf<static_cast<int>(sizeof(T)) * V>;
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(Pack) / sizeof(Word)); ++i) {
+      reinterpret_cast<Word*>(at)[i] = reinterpret_cast<const Word*>(other.at)[i];
+    }
+    return *this;
+  }
 };
 
 template <class T>
@@ -44,16 +72,34 @@ inline constexpr int kVectorOf = 16 / static_cast<int>(sizeof(T));
 
 template <int V, class T>
 __device__ void load(const T* from, float (&x)[V]) {
-  const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
+  Pack<T, V> pack;
+  pack = *reinterpret_cast<const Pack<T, V>*>(from);
 #pragma unroll
   for (int i = 0; i < V; ++i) x[i] = to_float(pack.at[i]);
+}
+
+// Rounds pairs of halves in one instruction.
+template <class T, int V>
+__device__ void pack_floats(const float (&x)[V], Pack<T, V>& pack) {
+  if constexpr (sizeof(T) == 2 && V % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < V; i += 2) {
+      if constexpr (std::is_same_v<T, __half>) {
+        *reinterpret_cast<__half2*>(&pack.at[i]) = __floats2half2_rn(x[i], x[i + 1]);
+      } else {
+        *reinterpret_cast<__nv_bfloat162*>(&pack.at[i]) = __floats2bfloat162_rn(x[i], x[i + 1]);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < V; ++i) pack.at[i] = from_float<T>(x[i]);
+  }
 }
 
 template <int V, class T>
 __device__ void store(const float (&x)[V], T* to) {
   Pack<T, V> pack;
-#pragma unroll
-  for (int i = 0; i < V; ++i) pack.at[i] = from_float<T>(x[i]);
+  pack_floats(x, pack);
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
 

@@ -21,10 +21,10 @@ struct Ids {
   }
 };
 
-constexpr int kOwn = 4;  // elements of a thread
+constexpr int kOwn = 2;  // vectors of a thread
 
-// Some blocks for every id. Elements of neighbouring threads are neighbours.
-template <class From, class To>
+// Some blocks for every id. Vectors of V elements of neighbouring threads are neighbours.
+template <class From, class To, int V>
 __global__ void __launch_bounds__(kThreads)
     gather_plain(const __grid_constant__ Ids ids, const __grid_constant__ RowsView table, const __grid_constant__ RowsView y) {
   begin_kernel();
@@ -32,10 +32,15 @@ __global__ void __launch_bounds__(kThreads)
   if (id < 0) return;
   const From* from = row_of<From>(table, id);
   To* to = row_of<To>(y, blockIdx.x);
-  const int64_t first = int64_t{blockIdx.y} * kOwn * kThreads + threadIdx.x;
+  const int64_t first = (int64_t{blockIdx.y} * kOwn * kThreads + threadIdx.x) * V;
+  float x[kOwn][V];
 #pragma unroll
   for (int j = 0; j < kOwn; ++j) {
-    if (const int64_t i = first + j * kThreads; i < y.size) to[i] = from_float<To>(to_float(from[i]));
+    if (const int64_t i = first + j * kThreads * V; i < y.size) load<V>(from + i, x[j]);
+  }
+#pragma unroll
+  for (int j = 0; j < kOwn; ++j) {
+    if (const int64_t i = first + j * kThreads * V; i < y.size) store<V>(x[j], to + i);
   }
 }
 
@@ -61,9 +66,15 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class From>
 void run_plain(Context& ctx, const Ids& ids, const RowsView& table, const RowsView& y) {
-  const dim3 grid(static_cast<unsigned>(y.count), blocks_for(y.size, kOwn * kThreads));
-  with_type(y.type,
-            [&](auto element) { launch(ctx, "embedding", gather_plain<From, decltype(element)>, grid, kThreads, 0, ids, table, y); });
+  with_type(y.type, [&](auto element) {
+    using To = decltype(element);
+    constexpr int V = std::min(kVectorOf<From>, kVectorOf<To>);  // of both types vectors, if not whole ones
+    const auto with = [&](auto kernel, int vector) {
+      const dim3 grid(static_cast<unsigned>(y.count), blocks_for(y.size, int64_t{kOwn} * kThreads * vector));
+      launch(ctx, "embedding", kernel, grid, kThreads, 0, ids, table, y);
+    };
+    in_vectors({&table, &y}) ? with(gather_plain<From, To, V>, V) : with(gather_plain<From, To, 1>, 1);
+  });
 }
 
 // The one segment that a table has.
@@ -71,6 +82,10 @@ void run_packed(Context& ctx, const Ids& ids, const WeightSegment& segment, cons
   if (!is_quantised(segment.type)) {
     RowsView rows;
     rows.data = segment.storage->data();
+    rows.type = segment.type;
+    rows.count = segment.rows;
+    rows.size = segment.k;
+    rows.leading = 1;
     rows.strides[0] = padded_inputs(segment.k);
     return with_type(segment.type, [&](auto element) { run_plain<decltype(element)>(ctx, ids, rows, y); });
   }

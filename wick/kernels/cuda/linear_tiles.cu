@@ -184,6 +184,7 @@ bool run_blas(Context& ctx, const Element* x, int64_t rows, const WeightSegment&
                          padded_inputs(segment.k),
                          segment.k,
                          out.y,
+                         DType::kF32,
                          out.ld,
                          out.bias,
                          out.accumulate};

@@ -1,4 +1,5 @@
 // Products of f32 rows with a matrix of any plain type and strides, on the ordinary cores: tiles of 64 x 64 outputs, 16 of each thread.
+#include "wick/kernels/cuda/blas.h"
 #include "wick/kernels/cuda/linear_parts.cuh"
 #include "wick/kernels/cuda/pack.cuh"
 #include "wick/kernels/linear.h"
@@ -105,6 +106,28 @@ void matmul(Context& ctx, const MatmulArgs& args) {
     type = DType::kF32;
   }
   run(ctx, product, type);
+}
+
+bool matmul_batch(Context& ctx, const MatmulBatch& args) {
+  const bool rows_of_n = args.b.column_stride == 1, rows_of_k = args.b.row_stride == 1;
+  if (args.a.column_stride != 1 || args.y.column_stride != 1 || !(rows_of_n || rows_of_k)) return false;
+  BlasProduct product;
+  product.type = product.y_type = args.type;
+  product.x = args.a.data;
+  product.rows = args.rows;
+  product.ldx = args.a.row_stride;
+  product.weight = args.b.data;
+  product.outputs = args.n;
+  product.ldw = rows_of_n ? args.b.row_stride : args.b.column_stride;
+  product.weight_rows_are_inputs = rows_of_n;
+  product.k = args.k;
+  product.y = args.y.data;
+  product.ldy = args.y.row_stride;
+  product.batches = args.batches;
+  product.x_step = args.a.step;
+  product.weight_step = args.b.step;
+  product.y_step = args.y.step;
+  return blas_product(ctx, product);
 }
 
 }  // namespace wick::cuda

@@ -60,20 +60,18 @@ __global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_co
     for (int i = 0; i < V; ++i) sum += v[i];
   });
   const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
-  sum = 0;
-  x.each([&](int64_t, const float(&v)[V]) {
-    for (int i = 0; i < V; ++i) sum += v[i] - mean;
-  });
-  const float rest = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
-  sum = 0;
+  // What rounding left of the mean is so little that its square may be taken off the squares' mean: nothing cancels.
+  Sum rests = 0, squares = 0;
   x.each([&](int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) {
-      const float centred = v[i] - mean - rest;
-      sum += centred * centred;
+      const float centred = v[i] - mean;
+      rests += centred;
+      squares += centred * centred;
     }
   });
-  const float variance = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
-  const float scale = 1 / sqrtf(variance + static_cast<float>(args.eps));
+  const float rest = static_cast<float>(row_sum<Shape::kThreads>(rests) / size);
+  const float variance = static_cast<float>(row_sum<Shape::kThreads>(squares) / size) - rest * rest;
+  const float scale = 1 / sqrtf((variance < 0 ? 0 : variance) + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
   x.each([&](int64_t at, const float(&v)[V]) {
     float w[V], b[V] = {};
@@ -101,10 +99,12 @@ constexpr RowsKernel<const LayerNormArgs> kernel_of(const LayerNormArgs&) {
 
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
-  with_row_shape(args.x.count, (args.x.size + V - 1) / V, [&](auto shape) {
+  const int64_t vectors = (args.x.size + V - 1) / V;
+  const auto with = [&](auto shape) {
     using Shape = decltype(shape);
     launch(ctx, op, kernel_of<T, V, Shape>(args), blocks_for(args.x.count, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
-  });
+  };
+  std::is_same_v<Args, LayerNormArgs> ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
 }
 
 template <class Args>

@@ -1,5 +1,5 @@
+#include <algorithm>
 #include <span>
-#include <vector>
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cuda/pack.cuh"
@@ -10,7 +10,6 @@ namespace wick::cuda {
 namespace {
 
 constexpr unsigned kThreads = 128;
-constexpr int64_t kChunkBytes = int64_t{32} << 20;  // of stored rows that are on their way at a time
 
 template <DType kType>
 constexpr int kStoredBytes = kDTypes[static_cast<size_t>(kType)].bytes;
@@ -122,13 +121,18 @@ void pack_rows(Context& ctx, const std::byte* stored, int64_t first, int64_t row
   });
 }
 
-uint64_t segment_bytes(const WeightSegment& segment) {
-  if (is_quantised(segment.type)) return static_cast<uint64_t>(packed_blocks(segment.type, segment.rows, segment.k, nullptr).bytes);
-  return static_cast<uint64_t>(mul_or_fail(mul_or_fail(segment.rows, padded_inputs(segment.k), "linear: weight size"),
-                                           int64_t{traits(segment.type).bytes}, "linear: weight size"));
+// Whether stored rows are packed as they are.
+bool stored_as_packed(const WeightSource& source, const WeightSegment& segment) {
+  return !is_quantised(segment.type) && segment.type == source.type && padded_inputs(source.k) == source.k;
 }
 
 }  // namespace
+
+uint64_t packed_bytes(DType type, int64_t rows, int64_t k) {
+  if (is_quantised(type)) return static_cast<uint64_t>(packed_blocks(type, rows, k, nullptr).bytes);
+  return static_cast<uint64_t>(
+      mul_or_fail(mul_or_fail(rows, padded_inputs(k), "linear: weight size"), int64_t{traits(type).bytes}, "linear: weight size"));
+}
 
 void expand_rows(Context& ctx, const std::byte* stored, DType type, int64_t rows, int64_t k, float* out, int64_t ld) {
   if (!is_quantised(type)) {
@@ -146,24 +150,26 @@ void expand_rows(Context& ctx, const std::byte* stored, DType type, int64_t rows
   });
 }
 
+// Threads read the file into one buffer while the device still takes and packs what is in the others.
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment) {
   const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
   segment.precise = true;
-  segment.storage = Storage::allocate(ctx.device(), segment_bytes(segment));
+  segment.storage = Storage::allocate(ctx.device(), packed_bytes(segment.type, segment.rows, segment.k));
 
-  const int64_t rows_per_chunk = std::clamp<int64_t>(kChunkBytes / row_bytes, 1, source.rows);
-  std::vector<std::byte> rows(static_cast<size_t>(rows_per_chunk * row_bytes));
-  const ScratchScope scope(ctx);
-  std::byte* stored = ctx.scratch<std::byte>(rows_per_chunk * row_bytes).data();
+  const bool as_stored = stored_as_packed(source, segment);
+  const int64_t rows_per_chunk = std::clamp<int64_t>(static_cast<int64_t>(kStagingBytes / StagingRing::kSlots) / row_bytes, 1, source.rows);
+  const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / row_bytes);
+  StagingRing& ring = stream_of(ctx).staging();
   for (int64_t first = 0; first < source.rows; first += rows_per_chunk) {
     const int64_t count = std::min(rows_per_chunk, source.rows - first);
-    const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / row_bytes);
+    std::byte* const rows = ring.begin(ctx.device(), static_cast<uint64_t>(rows_per_chunk * row_bytes));
     ctx.pool().parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
-      source.read_rows(first + begin, std::span(rows.data() + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)));
+      source.read_rows(first + begin, std::span(rows + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)));
     });
-    ctx.copy(stored, rows.data(), static_cast<uint64_t>(count * row_bytes));
-    pack_rows(ctx, stored, first, count, source, segment);
-    ctx.synchronize();  // `rows` is filled anew
+    std::byte* const there = as_stored ? segment.storage->data() + first * row_bytes : ring.on_device(ctx.device());
+    ctx.copy(there, rows, static_cast<uint64_t>(count * row_bytes));
+    if (!as_stored) pack_rows(ctx, there, first, count, source, segment);
+    ring.end(stream_of(ctx));
   }
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "wick/kernels/cuda/device.cuh"
 #include "wick/kernels/rope.h"
 
@@ -6,16 +8,57 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 
+// What threads number. Each does `heads` heads that share their angles, x_step and y_step apart: the sizes of args are of the first ones.
+struct Work {
+  RopeArgs args;
+  int64_t x_step = 0, y_step = 0;
+};
+
 template <class T>
 __device__ T* head_of(const RopeOperand& operand, int64_t a, int64_t b, int64_t c) {
   return reinterpret_cast<T*>(operand.data) + a * operand.strides[0] + b * operand.strides[1] + c * operand.strides[2];
 }
 
-// A thread rotates V pairs of a head; behind those of a head stand threads that copy what is not rotated, one element each. Numbers of
-// threads below 2^32 are divided in 32 bits.
-template <class T, class C, int V, bool kInterleaved, class Index>
-__global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ RopeArgs args) {
+// V pairs of a head as they lie in memory: beside each other, or in its two halves.
+template <class T, int V, bool kInterleaved>
+struct Pairs {
+  static constexpr bool kTogether = kInterleaved && V > 1;  // single pairs need not be aligned
+  using Part = Pack<T, kTogether ? 2 * V : V>;
+  Part parts[kTogether ? 1 : 2];
+
+  __device__ T& at(int j, int side) {
+    if constexpr (kTogether) return parts[0].at[2 * j + side];
+    else return parts[side].at[j];
+  }
+  // Calls body(what lies at `i`, a part) for each part.
+  template <class Element, class Body>
+  __device__ void each(Element* head, int64_t i, int64_t half, Body&& body) {
+    Element* first = head + (kInterleaved ? 2 * i : i);
+    body(first, parts[0]);
+    if constexpr (!kTogether) body(first + (kInterleaved ? 1 : half), parts[1]);
+  }
+  __device__ void read(const T* head, int64_t i, int64_t half) {
+    each(head, i, half, [](const T* from, Part& part) { part = *reinterpret_cast<const Part*>(from); });
+  }
+  __device__ void write(T* head, int64_t i, int64_t half) {
+    each(head, i, half, [](T* to, const Part& part) { *reinterpret_cast<Part*>(to) = part; });
+  }
+  __device__ void rotate(const float (&cos)[V], const float (&sin)[V]) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const float x0 = to_float(at(j, 0)), x1 = to_float(at(j, 1));
+      at(j, 0) = from_float<T>(x0 * cos[j] - x1 * sin[j]);
+      at(j, 1) = from_float<T>(x0 * sin[j] + x1 * cos[j]);
+    }
+  }
+};
+
+// A thread rotates V pairs of each of its heads; behind those of a head stand threads that copy what is not rotated, one element each.
+// Numbers of threads below 2^32 are divided in 32 bits.
+template <class T, class C, int V, bool kInterleaved, int kHeads, class Index>
+__global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ Work work) {
   begin_kernel();
+  const RopeArgs& args = work.args;
   const Index rotating = static_cast<Index>(args.half / V);
   const Index per_head = rotating + static_cast<Index>(args.head_dim - 2 * args.half);
   const Index item = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
@@ -27,46 +70,20 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
   T* y = head_of<T>(args.y, a, b, c);
   if (rest >= rotating) {
     const int64_t i = 2 * args.half + static_cast<int64_t>(rest - rotating);
-    y[i] = x[i];
+    for (int h = 0; h < kHeads; ++h) y[h * work.y_step + i] = x[h * work.x_step + i];
     return;
   }
   const int64_t i = static_cast<int64_t>(rest) * V;
+  Pairs<T, V, kInterleaved> pairs[kHeads];
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) pairs[h].read(x + h * work.x_step, i, args.half);
   float cos[V], sin[V];
-  constexpr int kAngles = V < kVectorOf<C> ? V : kVectorOf<C>;
-  for (int j = 0; j < V; j += kAngles) {
-    load<kAngles>(head_of<C>(args.cos, a, b, c) + i + j, reinterpret_cast<float(&)[kAngles]>(cos[j]));
-    load<kAngles>(head_of<C>(args.sin, a, b, c) + i + j, reinterpret_cast<float(&)[kAngles]>(sin[j]));
-  }
-  if constexpr (kInterleaved) {
-    float pairs[2 * V];
-    if constexpr (V > 1) {
-      load<2 * V>(x + 2 * i, pairs);
-    } else {  // pairs need not be aligned
-      pairs[0] = to_float(x[2 * i]);
-      pairs[1] = to_float(x[2 * i + 1]);
-    }
-    for (int j = 0; j < V; ++j) {
-      const float x0 = pairs[2 * j], x1 = pairs[2 * j + 1];
-      pairs[2 * j] = x0 * cos[j] - x1 * sin[j];
-      pairs[2 * j + 1] = x0 * sin[j] + x1 * cos[j];
-    }
-    if constexpr (V > 1) {
-      store<2 * V>(pairs, y + 2 * i);
-    } else {
-      y[2 * i] = from_float<T>(pairs[0]);
-      y[2 * i + 1] = from_float<T>(pairs[1]);
-    }
-  } else {
-    float x0[V], x1[V];
-    load<V>(x + i, x0);
-    load<V>(x + i + args.half, x1);
-    for (int j = 0; j < V; ++j) {
-      const float first = x0[j] * cos[j] - x1[j] * sin[j];
-      x1[j] = x0[j] * sin[j] + x1[j] * cos[j];
-      x0[j] = first;
-    }
-    store<V>(x0, y + i);
-    store<V>(x1, y + i + args.half);
+  load<V>(head_of<C>(args.cos, a, b, c) + i, cos);
+  load<V>(head_of<C>(args.sin, a, b, c) + i, sin);
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    pairs[h].rotate(cos, sin);
+    pairs[h].write(y + h * work.y_step, i, args.half);
   }
 }
 
@@ -76,22 +93,44 @@ bool in_vectors_of(const RopeOperand& operand, int64_t elements, int64_t bytes) 
   return all;
 }
 
-template <class T, class C, int V, bool kInterleaved>
-void run_pairs(Context& ctx, const RopeArgs& args) {
-  const int64_t items = args.sizes[0] * args.sizes[1] * args.sizes[2] * (args.half / V + args.head_dim - 2 * args.half);
-  const auto kernel = items < INT32_MAX ? rope_kernel<T, C, V, kInterleaved, uint32_t> : rope_kernel<T, C, V, kInterleaved, uint64_t>;
-  launch(ctx, "rope", kernel, blocks_for(items, kThreads), kThreads, 0, args);
+int64_t threads_of(const RopeArgs& args, int64_t pairs) {
+  return args.sizes[0] * args.sizes[1] * args.sizes[2] * (args.half / pairs + args.head_dim - 2 * args.half);
+}
+
+// Of the dimensions along which the angles stay the same the one with the most heads, where `heads` of them can go together; -1: none.
+int shared_dimension(const RopeArgs& args, int heads) {
+  int best = -1;
+  for (int i = 0; i < 3; ++i) {
+    const bool shares = args.cos.strides[i] == 0 && args.sin.strides[i] == 0 && args.sizes[i] % heads == 0;
+    if (shares && (best < 0 || args.sizes[i] > args.sizes[best])) best = i;
+  }
+  return best;
+}
+
+template <class T, class C, int V, bool kInterleaved, int kHeads>
+void run_heads(Context& ctx, const Work& work) {
+  const int64_t threads = threads_of(work.args, V);
+  const auto kernel = threads < INT32_MAX ? rope_kernel<T, C, V, kInterleaved, kHeads, uint32_t> : rope_kernel<T, C, V, kInterleaved, kHeads, uint64_t>;
+  launch(ctx, "rope", kernel, blocks_for(threads, kThreads), kThreads, 0, work);
 }
 
 template <class T, class C, bool kInterleaved>
 void run(Context& ctx, const RopeArgs& args) {
-  // As many pairs as make 16 bytes of x.
-  constexpr int64_t kElements = kVectorOf<T>, kPairs = kInterleaved ? kElements / 2 : kElements;
-  constexpr int64_t kAngles = kPairs < kVectorOf<C> ? kPairs : kVectorOf<C>;  // that are aligned: a table of f32 is read in two parts
+  // Pairs that lie beside each other: 16 bytes of x. In halves, four: eight need registers that leave no room for enough threads.
+  constexpr int64_t kPairs = kInterleaved ? kVectorOf<T> / 2 : 4, kElements = kInterleaved ? 2 * kPairs : kPairs;
   const bool vectors = args.half % kPairs == 0 && in_vectors_of(args.x, kElements, sizeof(T)) &&
-                       in_vectors_of(args.y, kElements, sizeof(T)) && in_vectors_of(args.cos, kAngles, sizeof(C)) &&
-                       in_vectors_of(args.sin, kAngles, sizeof(C));
-  vectors ? run_pairs<T, C, kPairs, kInterleaved>(ctx, args) : run_pairs<T, C, 1, kInterleaved>(ctx, args);
+                       in_vectors_of(args.y, kElements, sizeof(T)) && in_vectors_of(args.cos, kPairs, sizeof(C)) &&
+                       in_vectors_of(args.sin, kPairs, sizeof(C));
+  Work work = {args};
+  if (!vectors) return run_heads<T, C, 1, kInterleaved, 1>(ctx, work);
+  constexpr int kHeads = 4;
+  const int shared = shared_dimension(args, kHeads);
+  const int64_t enough = int64_t{kHeads} * 1024 * stream_of(ctx).multiprocessors();  // threads that fill the device when each does four heads
+  if (shared < 0 || threads_of(args, kPairs) < enough) return run_heads<T, C, kPairs, kInterleaved, 1>(ctx, work);
+  work.args.sizes[shared] /= kHeads;
+  work.x_step = args.x.strides[shared] * work.args.sizes[shared];
+  work.y_step = args.y.strides[shared] * work.args.sizes[shared];
+  run_heads<T, C, kPairs, kInterleaved, kHeads>(ctx, work);
 }
 
 template <class T, class C>

@@ -6,12 +6,19 @@ namespace {
 
 constexpr unsigned kColumnThreads = 128;
 
+// e^x of an output of type T.
+template <class T>
+__device__ float exp_of(float x) {
+  if constexpr (sizeof(T) == 2) return fast_exp(x);
+  return expf(x);
+}
+
 template <class T, int V, class Shape>
 __global__ void __launch_bounds__(Shape::kBlock) softmax_rows(const __grid_constant__ SoftmaxArgs args) {
   begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.x.count) return;
-  const RowReader<T, V, Shape> x(row_of<T>(args.x, row), args.x.size);
+  RowReader<T, V, Shape> x(row_of<T>(args.x, row), args.x.size);
   T* y = row_of<T>(args.y, row);
   float peak = -INFINITY;
   x.each([&](int64_t, const float(&v)[V]) {
@@ -19,14 +26,24 @@ __global__ void __launch_bounds__(Shape::kBlock) softmax_rows(const __grid_const
   });
   peak = row_max<Shape::kThreads>(peak);
   typename Shape::Sum sum = 0;
-  x.each([&](int64_t, const float(&v)[V]) {
-    for (int i = 0; i < V; ++i) sum += expf(v[i] - peak);
-  });
-  const float total = static_cast<float>(row_sum<Shape::kThreads>(sum));
-  const float inverse = 1 / total, log_total = logf(total);
-  x.each([&](int64_t at, const float(&v)[V]) {
+  if (args.log) {
+    x.each([&](int64_t, const float(&v)[V]) {
+      for (int i = 0; i < V; ++i) sum += exp_of<T>(v[i] - peak);
+    });
+    const float log_total = logf(static_cast<float>(row_sum<Shape::kThreads>(sum)));
+    x.each([&](int64_t at, const float(&v)[V]) {
+      float out[V];
+      for (int i = 0; i < V; ++i) out[i] = v[i] - peak - log_total;
+      store<V>(out, y + at);
+    });
+    return;
+  }
+  const auto weight = [&](float v) { return exp_of<T>(v - peak); };
+  x.replace(weight, [&](float e) { sum += e; });
+  const float inverse = 1 / static_cast<float>(row_sum<Shape::kThreads>(sum));
+  x.each_replaced(weight, [&](int64_t at, const float(&e)[V]) {
     float out[V];
-    for (int i = 0; i < V; ++i) out[i] = args.log ? v[i] - peak - log_total : expf(v[i] - peak) * inverse;
+    for (int i = 0; i < V; ++i) out[i] = e[i] * inverse;
     store<V>(out, y + at);
   });
 }
