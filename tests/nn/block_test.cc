@@ -56,6 +56,30 @@ TEST(QkvProjection, SplitsIntoHeads) {
   }
 }
 
+class LinearOnDevice : public OnDevice {};
+WICK_ON_EVERY_DEVICE(LinearOnDevice);
+
+// Weights of one type lie together on some devices: the same outputs as each alone.
+TEST_P(LinearOnDevice, WeightsSideBySide) {
+  Context ctx(Device::parse(GetParam()), {2});
+  const int64_t k = 64;
+  const Tensor weights[] = {normal_tensor({40, k}, DType::kBF16, 1), normal_tensor({24, k}, DType::kBF16, 2), normal_tensor({8, k}, DType::kF32, 3),
+                            normal_tensor({16, k}, DType::kBF16, 4), normal_tensor({56, k}, DType::kBF16, 5)};
+  std::vector<WeightSource> sources;
+  for (const Tensor& weight : weights) sources.push_back(ops::weight_source(weight));
+  const Linear together(ctx, sources, Tensor(), false);
+  for (const int64_t t : {1, 8, 9, 70, 200}) {
+    const Tensor x = on(ctx, normal_tensor({t, k}, DType::kF32, 6));
+    const Tensor y = together.forward(ctx, x).to(Device::cpu());
+    int64_t column = 0;
+    for (const Tensor& weight : weights) {
+      const Tensor alone = Linear(ctx, weight).forward(ctx, x).to(Device::cpu());
+      expect_values(y.slice(1, column, column + weight.dim(0)).contiguous(), values_of(alone), 1e-4);
+      column += weight.dim(0);
+    }
+  }
+}
+
 // The whole block without fused parts: repeated K and V, explicit mask, in f64.
 Tensor plain_attention(Context& ctx, const Weights& w, const Tensor& x) {
   const int64_t batch = x.dim(0), rows = x.dim(1);

@@ -212,6 +212,47 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinForEveryHeadSizeAndCacheType) {
   }
 }
 
+// Results of bf16 are those of f32, rounded: of single rows over few and many pages, and of prompts. The CPU has none.
+TEST_P(AttentionOnDevice, PagedResultsOfBf16) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : kCacheTypes) {
+    const Dimensions dims = {4, 2, 64};
+    Cache cache(type, dims, 128, ctx->device());
+    for (const std::vector<Part>& parts : {std::vector<Part>{{0, 0, 45}, {1, 0, 900}}, {{0, 45, 1}, {1, 900, 1}}, {{1, 901, 3}}}) {
+      run_step(*ctx, parts, dims, cache);  // fills the pages
+      const Step step(parts, ctx->device());
+      const Tensor q = on(*ctx, projected(parts, dims)).slice(1, 0, dims.heads * dims.head_dim);
+      const Tensor expected = on(*ctx, Tensor::zeros({q.dim(0), q.dim(1)}, DType::kF32)), out = on(*ctx, Tensor::zeros({q.dim(0), q.dim(1)}, DType::kBF16));
+      ops::paged_attention(*ctx, q, step.view(), cache.view, {}, expected);
+      if (ctx->device().is_cpu()) {
+        EXPECT_THROW(ops::paged_attention(*ctx, q, step.view(), cache.view, {}, out), Error);
+        continue;
+      }
+      ops::paged_attention(*ctx, q, step.view(), cache.view, {}, out);
+      EXPECT_TRUE(test::same_bits(out.to(Device::cpu()), expected.to(Device::cpu()).to(DType::kBF16))) << dtype_name(type) << " " << parts.size();
+    }
+  }
+}
+
+// More rows than a tile, of several sequences that begin anywhere in a page.
+TEST_P(AttentionOnDevice, PagedMatchesTwinForLongPrompts) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    for (const int64_t head_dim : {64, 128}) {
+      for (const int64_t window : {0, 100}) {
+        const Dimensions dims = {4, 2, head_dim};
+        Cache fast(type, dims, 128, ctx->device()), slow(type, dims, 128);
+        const ops::PagedAttentionOptions options = {0, window, 0};
+        for (const std::vector<Part>& parts : {std::vector<Part>{{0, 0, 45}, {1, 0, 300}}, {{0, 45, 257}, {2, 0, 129}, {1, 300, 17}}}) {
+          const std::vector<float> expected = twin(parts, dims, slow, options);
+          const double bound = ctx->device().is_cpu() ? 1e-11 : type == DType::kF16 ? 5e-7 : 2e-5;
+          EXPECT_LT(normalised_error(run_step(*ctx, parts, dims, fast, options), expected), bound) << dtype_name(type) << " " << head_dim << " " << window;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(AttentionOnDevice, PagedMatchesTwinForEveryGroupSize) {
   for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
     for (int64_t group = 1; group <= 8; ++group) expect_paged_matches_twin(*ctx, DType::kF16, {2 * group, 2, 32}, {});

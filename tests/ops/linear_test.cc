@@ -148,6 +148,87 @@ TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
   }
 }
 
+// Batches of every size of tile, with several tiles of outputs and shares of k. x is of bf16 numbers: CUDA rounds the weights alone.
+TEST_P(LinearOnDevice, BatchesOfRows) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  Context plain;
+  const bool cpu = ctx->device().is_cpu();
+  for (const DType type : kTypes) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 256}, {300, 512}, {70, 4096}, {520, 1280}}) {
+      const Tensor stored = random_weight(type, n, k, 7);
+      const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, stored));
+      PackedWeight twin = ops::pack_weight(plain, stored);
+      twin.segments[0].precise = !cpu;
+      for (const int64_t t : {9, 16, 17, 33, 64, 65, 128, 129, 200}) {
+        if (cpu && t > 33) continue;
+        std::vector<float> x = normals(t * k, 11);
+        for (float& value : x) value = bf16_to_f32(f32_to_bf16(value));
+        const std::vector<float> fast = run(*ctx, weight, x, t);
+        std::vector<float> slow(fast.size());
+        ref::linear(plain, {.x = x.data(), .ldx = k, .rows = t, .weight = &twin, .y = slow.data(), .ldy = n});
+        const double bound = cpu || !is_quantised(type) ? 1e-10 : n == 1 ? 5e-5 : 1e-5;  // a few sums are no average
+        ASSERT_LE(normalised_error(fast, slow), bound) << dtype_name(type) << " t=" << t << " n=" << n << " k=" << k;
+      }
+    }
+  }
+}
+
+// Gates and ups in one segment, sums on top of what is there, and x and y of bf16: the same numbers, rounded once.
+TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : kTypes) {
+    for (const int64_t k : {256, 2048}) {
+      const int64_t half = 96;
+      const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, random_weight(type, 2 * half, k, 3)));
+      const Tensor bias = test::on(*ctx, Tensor::from_values(normals(2 * half, 6), {2 * half}));
+      for (const int64_t t : {1, 8, 9, 40, 140}) {
+        const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 7), {t, k}, DType::kBF16));
+        const Tensor wide = test::on(*ctx, x.to(Device::cpu()).to(DType::kF32));
+        const Tensor product = ops::linear(*ctx, wide, weight, {.bias = &bias});
+        const Tensor gated = ops::linear(*ctx, wide, weight, {.bias = &bias, .swiglu = true});
+        EXPECT_LE(normalised_error(values_of(gated), values_of(ops::swiglu(*ctx, product))), 1e-10) << dtype_name(type) << " t=" << t;
+        const Tensor narrow = test::on(*ctx, Tensor::empty({t, half}, DType::kBF16));
+        ops::linear(*ctx, wide, weight, narrow, {.bias = &bias, .swiglu = true});
+        EXPECT_TRUE(test::same_bits(narrow.to(Device::cpu()), gated.to(Device::cpu()).to(DType::kBF16))) << dtype_name(type) << " t=" << t;
+        const Tensor all_narrow = ops::linear(*ctx, x, weight, {.bias = &bias}).to(Device::cpu()).to(DType::kF32);
+        EXPECT_LE(normalised_error(values_of(all_narrow), values_of(product)), 4e-6) << dtype_name(type) << " t=" << t;
+        const Tensor sum = test::on(*ctx, Tensor::from_values(normals(t * 2 * half, 8), {t, 2 * half}));
+        std::vector<float> expected = values_of(sum);
+        const std::vector<float> added = values_of(product);
+        for (size_t i = 0; i < added.size(); ++i) expected[i] += added[i];
+        ops::linear(*ctx, x, weight, sum, {.bias = &bias, .accumulate = true});
+        EXPECT_LE(normalised_error(values_of(sum), expected), 1e-10) << dtype_name(type) << " t=" << t;
+      }
+    }
+  }
+}
+
+// A sum and its norm in one, where steps of many rows ask for that; elsewhere it is refused.
+TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  for (const DType type : kTypes) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{96, 256}, {2048, 1024}}) {
+      const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, random_weight(type, n, k, 3)));
+      const Tensor bias = test::on(*ctx, Tensor::from_values(normals(n, 6), {n})), norm = test::on(*ctx, Tensor::from_values(normals(n, 5), {n}));
+      for (const int64_t t : {1, 9, 33, 150}) {
+        const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 7), {t, k}));
+        const auto start = [&] { return test::on(*ctx, Tensor::from_values(normals(t * n, 8), {t, n})); };
+        const Tensor expected = start(), sum = start(), normed = test::on(*ctx, Tensor::zeros({t, n}, DType::kBF16));
+        ops::linear(*ctx, x, weight, expected, {.bias = &bias, .accumulate = true});
+        const ops::LinearOptions options = {.bias = &bias, .accumulate = true, .norm_eps = 1e-5, .normed = &normed, .next_norm = &norm};
+        if (!ops::rounds_to_bf16(*ctx, weight, t)) {
+          EXPECT_THROW(ops::linear(*ctx, x, weight, sum, options), Error) << dtype_name(type) << " t=" << t;
+          continue;
+        }
+        ops::linear(*ctx, x, weight, sum, options);
+        EXPECT_LE(normalised_error(values_of(sum), values_of(expected)), 1e-10) << dtype_name(type) << " t=" << t << " n=" << n;
+        const Tensor here = normed.to(Device::cpu()).to(DType::kF32);
+        EXPECT_LE(normalised_error(values_of(here), values_of(ops::rms_norm(*ctx, expected, norm, 1e-5))), 4e-6) << dtype_name(type) << " t=" << t << " n=" << n;
+      }
+    }
+  }
+}
+
 // More inputs than a block's memory holds for all rows at once, or for any.
 TEST_P(LinearOnDevice, ManyInputs) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());

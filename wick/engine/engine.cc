@@ -25,7 +25,7 @@ struct Engine::Impl {
         options(engine_options),
         ctx(model->options().device, {.threads = model->options().threads, .isa = model->options().isa}),
         pool(pool_config(), ctx.device()) {
-    const ActivationLimits step = step_limits(options);
+    const ActivationLimits step = step_limits(options, ctx.device());
     limits = {options.max_sequences, step.rows, step.logit_rows, context};
     scheduler = std::make_unique<Scheduler>(ctx, model->network(), pool, limits);
     thread = std::thread([this] { loop(); });

@@ -34,7 +34,8 @@ uint64_t available_beside(const NetworkOutline& network, const ModelOptions& mod
 
 void check(const EngineOptions& options) {
   require(options.max_sequences >= 1 && options.max_sequences <= 4096, "max_sequences is ", options.max_sequences, ", expected 1 to 4096");
-  require(options.prefill_chunk >= 1 && options.prefill_chunk <= 65536, "prefill_chunk is ", options.prefill_chunk, ", expected 1 to 65536");
+  require(options.prefill_chunk >= 0 && options.prefill_chunk <= 65536, "prefill_chunk is ", options.prefill_chunk,
+          ", expected 0 (automatic) to 65536");
   require(options.context >= 0, "context is ", options.context, ", expected a positive number of positions");
 }
 
@@ -55,7 +56,7 @@ void plan_rest(const NetworkOutline& network, const ModelOptions& model, const E
   }
   const uint64_t page_bytes = kv_pool_config(network.dims, model, engine).page_bytes();
   const int64_t longest = engine.context ? engine.context : trained;
-  const StepMemory step = step_memory(network, model.device, step_limits(engine), longest);
+  const StepMemory step = step_memory(network, model.device, step_limits(engine, model.device), longest);
   const int64_t table = engine.max_sequences * ceil_div(longest, kPagePositions);
   plan.sequences = engine.max_sequences;
   plan.workspace = step.workspace + static_cast<uint64_t>(table) * sizeof(int32_t);
@@ -86,8 +87,10 @@ bool counts_memory(const ModelOptions& model) { return model.memory > 0 || !mode
 
 uint64_t MemoryPlan::peak() const { return weights + std::max(staging, cache + workspace + scratch); }
 
-ActivationLimits step_limits(const EngineOptions& options) {
-  return {std::max<int64_t>(options.prefill_chunk, options.max_sequences), std::max<int64_t>(kLogitRows, options.max_sequences)};
+ActivationLimits step_limits(const EngineOptions& options, const Device& device) {
+  constexpr int64_t kChunkOfCpu = 512, kChunk = 2048;
+  const int64_t chunk = options.prefill_chunk ? options.prefill_chunk : device.is_cpu() ? kChunkOfCpu : kChunk;
+  return {std::max<int64_t>(chunk, options.max_sequences), std::max<int64_t>(kLogitRows, options.max_sequences)};
 }
 
 nn::KvPoolConfig kv_pool_config(const ModelDims& dims, const ModelOptions& model, const EngineOptions& engine) {

@@ -38,7 +38,7 @@ void require_fit(const MemoryPlan& plan, const Device& device);
 void require_weights_fit(const NetworkOutline& network, const ModelOptions& model);
 
 // How much an engine's steps hold at most.
-ActivationLimits step_limits(const EngineOptions& options);
+ActivationLimits step_limits(const EngineOptions& options, const Device& device);
 nn::KvPoolConfig kv_pool_config(const ModelDims& dims, const ModelOptions& model, const EngineOptions& engine);  // without pages
 
 }  // namespace wick

@@ -26,6 +26,7 @@ struct AttentionArgs {
   int64_t q_stride = 0;      // elements from row to row
   float* out = nullptr;      // [T, H, Dh]; may be q
   int64_t out_stride = 0;
+  uint16_t* out_bf16 = nullptr;  // in place of out: bf16. CUDA's only
   int32_t heads = 0;  // H, a multiple of the cache's K
   float scale = 1;
   int64_t window = 0;  // 0: no bound

@@ -20,6 +20,13 @@ struct LinearArgs {
   const float* norm = nullptr;  // [k]: x is normalised first, as kernels/norm.h says, with these weights
   double eps = 0;
   bool swiglu = false;  // y is [T, weight->rows / 2]: silu of the first half of the outputs times the second; not with accumulate
+  // Where rounds_to_bf16() says so, in place of x (without norm) and of y (without accumulate): bf16, rows ldx and ldy apart, x at a
+  // multiple of 16 bytes and ldx one of 8.
+  const uint16_t* x_bf16 = nullptr;
+  uint16_t* y_bf16 = nullptr;
+  // There as well, with y: bf16 [T, weight->rows], one row after the other, y normalised with the weights next_norm and eps.
+  uint16_t* normed_bf16 = nullptr;
+  const float* next_norm = nullptr;
 };
 
 // y[t, n] = sum over k of round(x[t, k]) * w[n, k]  (+ bias[n]) (+ y[t, n]).  ref: without norm and swiglu.
@@ -37,10 +44,12 @@ void linear(Context& ctx, const LinearArgs& args);
 }
 // On ctx's stream. Up to kFewRows rows as above, every quantised segment as if it were precise (its scales to a few units in the last
 // place), norm and swiglu in the same kernel; with more rows, or inputs that a block has no memory for, x and quantised weights are rounded
-// to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and on which of the two ways is taken.
+// to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and of rows.
 namespace cuda {
 inline constexpr int64_t kFewRows = 8;
 void linear(Context& ctx, const LinearArgs& args);
+// Whether linear() with so many rows rounds x to bf16, so that it may as well be given in it.
+bool rounds_to_bf16(const PackedWeight& weight, int64_t rows);
 }  // namespace cuda
 
 // The same with a matrix that is packed panel by panel on the way: y[t, n] = sum over k of round(x[t, k]) * b[n, k] (+ bias[n]).
@@ -85,6 +94,7 @@ bool matmul_batch(Context& ctx, const MatmulBatch& args);
 // As cpu::pack, on ctx's stream: rows are copied to the device as they are stored and packed there. Takes kStagingBytes of its memory
 // for that, and as much of the CPU's, until the context goes; more where a single row needs more.
 inline constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
+// Into segment.storage where there is one.
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
 uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
 }  // namespace cuda

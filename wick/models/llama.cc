@@ -29,12 +29,18 @@ struct LlamaWorkspace final : Workspace {
     qkv = make(step.rows, (dims.heads + 2 * dims.kv_heads) * dims.head_dim);
     heads = make(step.rows, dims.heads * dims.head_dim);
     hidden = make(step.rows, dims.d_ff);
+    const auto rounded = [&](const Tensor& wide) { return Tensor::from_memory(wide.raw(), wide.shape(), DType::kBF16, device); };
+    rounded_heads = rounded(heads);
+    rounded_hidden = rounded(hidden);
+    normed = Tensor::empty({step.rows, dims.d_model}, DType::kBF16, device);
     last = make(step.logit_rows, dims.d_model);
   }
   ActivationLimits limits;
   nn::RopeTable rope;  // grows with the longest sequence, so it cannot belong to the shared weights
   Tensor tokens, logit_rows;  // the step's own
   Tensor x, qkv, heads, hidden, last;
+  // Of steps whose products round their inputs to bf16: in the memory of heads and hidden, and norms of x.
+  Tensor rounded_heads, rounded_hidden, normed;
 };
 
 class Llama final : public LanguageModel {
@@ -95,14 +101,20 @@ class Llama final : public LanguageModel {
   void run(Context& ctx, const StepBatch& batch, nn::KvPool& pool, LlamaWorkspace& space, const Tensor& logits) const {
     const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
     const Tensor x = rows(space.x);
-    const Tensor hidden = rows(space.hidden);
     const Tensor tokens = ids(ctx, space.tokens, space.limits.rows, batch.tokens, batch.on_device.tokens, batch.rows);
     ops::embedding(ctx, tokens, *embedding_.weight(), x);
+    const bool round = rounds(ctx, batch.rows);
+    const Tensor hidden = rows(round ? space.rounded_hidden : space.hidden), normed = rows(space.normed);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
-      attend(ctx, layer, batch, pool.layer(static_cast<int32_t>(i)), space, x);
-      layer.gate_up.forward(ctx, x, hidden, {.norm = &layer.mlp_norm, .norm_eps = config_.norm_eps, .swiglu = true});
-      layer.down.forward(ctx, hidden, x, {.accumulate = true});
+      const Tensor* next_norm = i + 1 < layers_.size() ? &layers_[i + 1].attention_norm : nullptr;
+      attend(ctx, layer, batch, pool.layer(static_cast<int32_t>(i)), space, x, round, /*is_normed=*/round && i > 0);
+      if (round) {
+        layer.gate_up.forward(ctx, normed, hidden, {.swiglu = true});
+      } else {
+        layer.gate_up.forward(ctx, x, hidden, {.norm = &layer.mlp_norm, .norm_eps = config_.norm_eps, .swiglu = true});
+      }
+      layer.down.forward(ctx, hidden, x, sum(round ? next_norm : nullptr, normed));
     }
     write_logits(ctx, batch, space, x, logits);
   }
@@ -123,6 +135,25 @@ class Llama final : public LanguageModel {
     return layer;
   }
 
+  // Whether all of a layer's products of so many rows round their inputs to bf16. Each then gets its input in that, from whatever makes it.
+  bool rounds(const Context& ctx, int64_t rows) const {
+    return std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+      const auto does = [&](const nn::Linear& linear) { return ops::rounds_to_bf16(ctx, *linear.weight(), rows); };
+      return does(layer.qkv) && does(layer.output) && does(layer.gate_up) && does(layer.down);
+    });
+  }
+
+  // x += a product, and the norm of it for the next one, if there is one.
+  ops::LinearOptions sum(const Tensor* next_norm, const Tensor& normed) const {
+    ops::LinearOptions options;
+    options.accumulate = true;
+    if (!next_norm) return options;
+    options.norm_eps = config_.norm_eps;
+    options.normed = &normed;
+    options.next_norm = next_norm;
+    return options;
+  }
+
   // A step's array where the device reads it. `view` is kept, so that no step allocates.
   static Tensor ids(const Context& ctx, Tensor& view, int64_t capacity, const int32_t* here, const int32_t* on_device, int64_t count) {
     auto* const array = const_cast<int32_t*>(ctx.device().is_cpu() ? here : on_device);
@@ -130,14 +161,19 @@ class Llama final : public LanguageModel {
     return view.slice(0, 0, count);
   }
 
-  // x += output(attention(rope(qkv(norm(x))))); the step's keys and values go into the cache on the way.
-  void attend(Context& ctx, const Layer& layer, const StepBatch& batch, const KvLayerView& cache, LlamaWorkspace& space,
-              const Tensor& x) const {
-    const Tensor qkv = space.qkv.slice(0, 0, batch.rows);
-    const Tensor heads = space.heads.slice(0, 0, batch.rows);
-    layer.qkv.forward(ctx, x, qkv, {.norm = &layer.attention_norm, .norm_eps = config_.norm_eps});
+  // x += output(attention(rope(qkv(norm(x))))); the step's keys and values go into the cache on the way. `round`: as rounds() says; the next
+  // norm is left in space.normed, which with `is_normed` holds norm(x).
+  void attend(Context& ctx, const Layer& layer, const StepBatch& batch, const KvLayerView& cache, LlamaWorkspace& space, const Tensor& x,
+              bool round, bool is_normed) const {
+    const Tensor qkv = space.qkv.slice(0, 0, batch.rows), normed = space.normed.slice(0, 0, batch.rows);
+    const Tensor heads = (round ? space.rounded_heads : space.heads).slice(0, 0, batch.rows);
+    if (is_normed) {
+      layer.qkv.forward(ctx, normed, qkv);
+    } else {
+      layer.qkv.forward(ctx, x, qkv, {.norm = &layer.attention_norm, .norm_eps = config_.norm_eps});
+    }
     ops::rope_append_attention(ctx, qkv, space.rope.cos(), space.rope.sin(), /*interleaved=*/true, batch, cache, {}, heads);
-    layer.output.forward(ctx, heads, x, {.accumulate = true});
+    layer.output.forward(ctx, heads, x, sum(round ? &layer.mlp_norm : nullptr, normed));
   }
 
   void write_logits(Context& ctx, const StepBatch& batch, LlamaWorkspace& space, const Tensor& x, const Tensor& logits) const {
@@ -168,7 +204,7 @@ NetworkOutline outline_llama(const ModelFile& file, const Device& device, bool e
   NetworkOutline outline = outline_weights(file, device, exact);
   outline.dims = dims;
   if (const TensorInfo* table = file.find("token_embd.weight"); table && table->shape.rank() == 2) outline.dims.vocab = table->shape[0];
-  outline.row_values = dims.d_model + (2 * dims.heads + 2 * dims.kv_heads) * dims.head_dim + dims.d_ff;  // see LlamaWorkspace
+  outline.row_values = dims.d_model + (dims.d_model + 1) / 2 + (2 * dims.heads + 2 * dims.kv_heads) * dims.head_dim + dims.d_ff;  // see LlamaWorkspace
   outline.rotary_dim = config.rope.rotary_dim;
   return outline;
 }

@@ -117,7 +117,8 @@ StepMemory step_memory(const NetworkOutline& outline, const Device& device, cons
     shape.rows = limits.rows;
     shape.inputs = std::max(dims.d_model, dims.heads * dims.head_dim);
     shape.outputs = 2 * dims.d_ff;
-    shape.unpacked = limits.logit_rows > kFewRows ? std::max(outline.largest_blocks, outline.largest_table) : outline.largest_blocks;
+    shape.unpacked = 2 * outline.largest_blocks;  // neighbours, gate and up
+    if (limits.logit_rows > kFewRows) shape.unpacked = std::max(shape.unpacked, outline.largest_table);
     shape.heads = dims.heads;
     shape.head_dim = dims.head_dim;
     if (ops::is_cuda(device)) memory.scratch = cuda::scratch_bytes(shape);

@@ -8,7 +8,7 @@ namespace wick::nn {
 Linear::Linear(Context& ctx, const std::vector<WeightSource>& sources, Tensor bias, bool expand, Shard shard) : bias_(std::move(bias)) {
   if (shard.count != 1) fail(ErrorCode::kUnsupported, "Linear: shard ", shard.rank, " of ", shard.count, ": only whole weights are supported");
   auto weight = std::make_shared<PackedWeight>();
-  for (const WeightSource& source : sources) ops::append_weight(ctx, source, expand, *weight);
+  ops::append_weights(ctx, sources, expand, *weight);
   weight_ = std::move(weight);
 }
 

@@ -131,7 +131,8 @@ AttentionArgs attention_args(const Context& ctx, const Tensor& q, const StepBatc
   const int64_t heads = width / layout.head_dim;
   require(width % layout.head_dim == 0 && heads > 0 && heads % layout.kv_heads == 0 && heads <= INT32_MAX, "paged_attention: q is ",
           q.shape().to_string(), ", expected a multiple of ", layout.kv_heads, " heads of ", layout.head_dim);
-  require(out.rank() == 2 && out.dtype() == DType::kF32 && out.rows_contiguous() && out.dim(0) == batch.rows && out.dim(1) == width,
+  const bool rounded = out.dtype() == DType::kBF16 && on_cuda(ctx);
+  require(out.rank() == 2 && (out.dtype() == DType::kF32 || rounded) && out.rows_contiguous() && out.dim(0) == batch.rows && out.dim(1) == width,
           "paged_attention: out is ", dtype_name(out.dtype()), " ", out.shape().to_string(), ", expected f32 [", batch.rows, ", ", width,
           "] with contiguous rows");
   check_options("paged_attention", options.scale, options.window, options.softcap);
@@ -139,7 +140,11 @@ AttentionArgs attention_args(const Context& ctx, const Tensor& q, const StepBatc
   AttentionArgs args;
   args.q = q.data<float>();
   args.q_stride = q.strides()[0];
-  args.out = out.data<float>();
+  if (rounded) {
+    args.out_bf16 = out.data<uint16_t>();
+  } else {
+    args.out = out.data<float>();
+  }
   args.out_stride = out.strides()[0];
   args.heads = static_cast<int32_t>(heads);
   args.scale = scale_or_default(options.scale, layout.head_dim);

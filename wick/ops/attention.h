@@ -43,7 +43,8 @@ struct PagedAttentionOptions {
 };
 
 // out[t] = causal attention of row t over its sequence's cached positions up to its own, which rope_append has written.
-// q: f32 [T, H * Dh] or [T, H, Dh], heads contiguous, K divides H;  out: f32 [T, H * Dh], rows contiguous, may be q.
+// q: f32 [T, H * Dh] or [T, H, Dh], heads contiguous, K divides H;  out: f32 (CUDA: or bf16, rounded once) [T, H * Dh], rows
+// contiguous, in f32 may be q.
 // Throws Error(kInvalidArgument) on a mismatch.
 void paged_attention(Context& ctx, const Tensor& q, const StepBatch& batch, const KvLayerView& cache, const PagedAttentionOptions& options,
                      const Tensor& out);

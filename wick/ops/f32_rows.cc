@@ -33,6 +33,13 @@ RowsView view_of(const F32Rows& rows, int64_t size) {
 
 bool is_f32_rows(const Tensor& tensor) { return tensor.dtype() == DType::kF32 && tensor.rows_contiguous() && rows_of(tensor).leading <= 1; }
 
+int64_t bf16_row_stride(const Tensor& tensor) {
+  if (tensor.dtype() != DType::kBF16 || !tensor.rows_contiguous() || tensor.elements() == 0) return 0;
+  const RowsView rows = rows_of(tensor);
+  const int64_t stride = rows.leading == 1 ? rows.strides[0] : rows.size;
+  return rows.leading <= 1 && stride > 0 && stride % 8 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 ? stride : 0;
+}
+
 F32Rows read_rows(Context& ctx, const Tensor& tensor) {
   if (is_f32_rows(tensor)) return own_rows(tensor, rows_of(tensor));
   const F32Rows rows = scratch_rows(ctx, tensor);

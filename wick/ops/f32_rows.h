@@ -14,6 +14,8 @@ struct F32Rows {
 
 // Whether the tensor's own memory is such rows.
 bool is_f32_rows(const Tensor& tensor);
+// The distance in elements from row to row where the tensor is evenly spaced rows of bf16 that begin at multiples of 16 bytes; 0 if not.
+int64_t bf16_row_stride(const Tensor& tensor);
 // The tensor's rows, read only: where they are, or a copy in ctx's scratch.
 F32Rows read_rows(Context& ctx, const Tensor& tensor);
 // Memory for the rows of an output: its own, or scratch that write_rows copies into it.

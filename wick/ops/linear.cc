@@ -21,12 +21,17 @@ void check_tensor(const Context& ctx, const char* name, const Tensor& tensor) {
   require(tensor.rank() >= 1, "linear: ", name, " has rank 0, expected at least 1");
 }
 
+bool is_f32_and_bf16(const Tensor& x, const Tensor& y) {
+  return (x.dtype() == DType::kF32 && y.dtype() == DType::kBF16) || (x.dtype() == DType::kBF16 && y.dtype() == DType::kF32);
+}
+
 // x [..., k], y [..., outputs], bias [outputs].
 void check(const Context& ctx, const Tensor& x, int64_t k, int64_t weight_rows, const Tensor& y, const LinearOptions& options) {
   const int64_t outputs = options.swiglu ? weight_rows / 2 : weight_rows;
   check_tensor(ctx, "x", x);
   check_tensor(ctx, "y", y);
-  require_same_dtype("linear", {"x", x}, {"y", y});
+  require(x.dtype() == y.dtype() || is_f32_and_bf16(x, y), "linear: x is ", dtype_name(x.dtype()), ", y is ", dtype_name(y.dtype()),
+          ", expected the same, or f32 and bf16");
   require(x.dim(-1) == k, "linear: x has ", x.dim(-1), " inputs per row, the weight expects ", k);
   require(y.dim(-1) == outputs, "linear: y has ", y.dim(-1), " outputs per row, the weight has ", outputs);
   require(y.rank() == x.rank(), "linear: y has rank ", y.rank(), ", expected ", x.rank());
@@ -43,14 +48,21 @@ void check(const Context& ctx, const Tensor& x, int64_t k, int64_t weight_rows, 
           dtype_name(bias.dtype()), " ", bias.shape(), ", expected ", dtype_name(x.dtype()), " or f32 [", weight_rows, "]");
 }
 
+void check_norm(const Context& ctx, const char* name, const Tensor& norm, int64_t size) {
+  check_tensor(ctx, name, norm);
+  require(norm.dtype() == DType::kF32 && norm.is_contiguous() && norm.shape() == Shape({size}), "linear: ", name, " is ",
+          dtype_name(norm.dtype()), " ", norm.shape(), ", expected contiguous f32 [", size, "]");
+}
+
 void check_fused(const Context& ctx, const PackedWeight& weight, const LinearOptions& options) {
   require(!options.swiglu || (weight.rows % 2 == 0 && !options.accumulate), "linear: swiglu of ", weight.rows,
           " outputs, expected an even number and no accumulate");
-  if (!options.norm) return;
-  check_tensor(ctx, "norm", *options.norm);
-  const Tensor& norm = *options.norm;
-  require(norm.dtype() == DType::kF32 && norm.is_contiguous() && norm.shape() == Shape({weight.k}), "linear: norm is ",
-          dtype_name(norm.dtype()), " ", norm.shape(), ", expected contiguous f32 [", weight.k, "]");
+  require(!options.norm || !options.normed, "linear: one eps for two norms");
+  if (options.norm) check_norm(ctx, "norm", *options.norm, weight.k);
+  if (options.normed) {
+    require(options.next_norm && !options.swiglu, "linear: normed needs next_norm, and no swiglu");
+    check_norm(ctx, "next_norm", *options.next_norm, weight.rows);
+  }
   require(options.norm_eps >= 0 && std::isfinite(options.norm_eps), "linear: norm_eps is ", options.norm_eps,
           ", expected a finite number >= 0");
 }
@@ -125,7 +137,10 @@ uint64_t packed_bytes(const Device& device, DType type, int64_t rows, int64_t k)
   return dtype_bytes(type, static_cast<uint64_t>(mul_or_fail(rows, k, "linear: weight size")));
 }
 
-void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
+namespace {
+
+// Into `place`, where there is one.
+void append(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight, std::shared_ptr<Storage> place) {
   require_kernels(ctx, "pack_weight");
   check_weight_type(source.type);
   require(source.rows > 0 && source.k > 0, "linear: weight of shape [", source.rows, ", ", source.k, "] is empty");
@@ -134,10 +149,38 @@ void append_weight(Context& ctx, const WeightSource& source, bool expand, Packed
   segment.type = expand ? DType::kF32 : source.type;
   segment.rows = source.rows;
   segment.k = source.k;
+  segment.storage = std::move(place);
   run_kernel<cpu::pack, cuda::pack>(ctx, source, segment);
   weight.k = source.k;
   weight.rows += source.rows;
   weight.segments.push_back(std::move(segment));
+}
+
+}  // namespace
+
+void append_weight(Context& ctx, const WeightSource& source, bool expand, PackedWeight& weight) {
+  append(ctx, source, expand, weight, nullptr);
+}
+
+void append_weights(Context& ctx, std::span<const WeightSource> sources, bool expand, PackedWeight& weight) {
+  const auto bytes_of = [&](const WeightSource& source) { return packed_bytes(ctx.device(), source.type, source.rows, source.k); };
+  for (size_t begin = 0, end; begin < sources.size(); begin = end) {
+    const DType type = sources[begin].type;
+    uint64_t bytes = 0;
+    for (end = begin; end < sources.size() && sources[end].type == type; ++end) bytes += bytes_of(sources[end]);
+    const bool together = on_cuda(ctx) && type == DType::kBF16 && !expand && end - begin > 1;
+    const std::shared_ptr<Storage> whole = together ? Storage::allocate(ctx.device(), bytes) : nullptr;
+    uint64_t offset = 0;
+    for (const WeightSource& source : sources.subspan(begin, end - begin)) {
+      append(ctx, source, expand, weight, together ? Storage::part(whole, offset, bytes_of(source)) : nullptr);
+      offset += bytes_of(source);
+    }
+  }
+}
+
+bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows) {
+  if constexpr (kHasCuda) return on_cuda(ctx) && cuda::rounds_to_bf16(weight, rows);
+  return false;
 }
 
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
@@ -146,22 +189,39 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   check(ctx, x, weight.k, weight.rows, y, options);
   if (y.elements() == 0) return;
   const ScratchScope scope(ctx);
-  const F32Rows x_rows = read_rows(ctx, x);
-  const F32Rows y_rows = output_rows(ctx, y);
   LinearArgs args;
-  args.x = x_rows.data;
-  args.ldx = x_rows.stride;
-  args.rows = x_rows.count;
+  args.rows = x.elements() / weight.k;
+  const bool narrow = rounds_to_bf16(ctx, weight, args.rows);
+  if (args.ldx = narrow && !options.norm ? bf16_row_stride(x) : 0; args.ldx > 0) {
+    args.x_bf16 = x.data<uint16_t>();
+  } else {
+    const F32Rows rows = read_rows(ctx, x);
+    args.x = rows.data;
+    args.ldx = rows.stride;
+  }
+  F32Rows y_rows;
+  if (args.ldy = narrow ? bf16_row_stride(y) : 0; args.ldy > 0) {
+    args.y_bf16 = y.data<uint16_t>();
+  } else {
+    y_rows = output_rows(ctx, y);
+    args.y = y_rows.data;
+    args.ldy = y_rows.stride;
+  }
   args.weight = &weight;
   args.bias = bias_values(ctx, options);
-  args.y = y_rows.data;
-  args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
   args.norm = options.norm ? options.norm->data<float>() : nullptr;
   args.eps = options.norm_eps;
   args.swiglu = options.swiglu;
+  if (options.normed) {
+    const Tensor& normed = *options.normed;
+    require(narrow && is_f32_rows(y) && normed.shape() == y.shape() && bf16_row_stride(normed) == weight.rows, "linear: normed is ",
+            dtype_name(normed.dtype()), " ", normed.shape(), ", expected contiguous bf16 ", y.shape(), " where rounds_to_bf16() holds and y is f32");
+    args.normed_bf16 = normed.data<uint16_t>();
+    args.next_norm = options.next_norm->data<float>();
+  }
   run_kernel<cpu::linear, cuda::linear>(ctx, args);
-  write_rows(ctx, y_rows, y);
+  if (args.y) write_rows(ctx, y_rows, y);
 }
 
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options) {

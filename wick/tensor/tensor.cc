@@ -142,6 +142,14 @@ std::shared_ptr<Storage> Storage::borrow(const Device& device, void* data, uint6
   return std::shared_ptr<Storage>(new Storage(device, device, data, bytes, nullptr));
 }
 
+std::shared_ptr<Storage> Storage::part(const std::shared_ptr<Storage>& whole, uint64_t offset, uint64_t bytes) {
+  struct Both {
+    std::shared_ptr<Storage> whole, part;
+  };
+  const auto both = std::make_shared<Both>(Both{whole, borrow(whole->device(), whole->data() + offset, bytes)});
+  return {both, both->part.get()};
+}
+
 Storage::~Storage() {
   if (release_) release_(owner_.index(), data_, bytes_);
 }

@@ -49,6 +49,8 @@ class Storage {
   // Memory of the CPU that `device` copies to and from without help. Error(kOutOfMemory).
   static std::shared_ptr<Storage> allocate_staging(const Device& device, uint64_t bytes);
   static std::shared_ptr<Storage> borrow(const Device& device, void* data, uint64_t bytes);  // the caller keeps it alive
+  // Part of another one, which lives as long.
+  static std::shared_ptr<Storage> part(const std::shared_ptr<Storage>& whole, uint64_t offset, uint64_t bytes);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;

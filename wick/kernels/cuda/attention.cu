@@ -100,32 +100,33 @@ struct DenseSource {
   static constexpr int kDim = kHeadDim;
   static constexpr bool kKeysAcross = false;
   DenseAttentionArgs args;
+  TileOfGrid grid;
+  // Of the block's head and first row.
+  const T *first_q = nullptr, *first_key = nullptr, *first_value = nullptr;
+  T* first_y = nullptr;
 
-  __device__ int head() const { return static_cast<int>(blockIdx.y); }
-  __device__ int64_t kv_head() const { return head() / (args.heads / args.kv_heads); }
-  __device__ int64_t first_row() const { return int64_t{blockIdx.x} * kTileRows; }
-  __device__ RowTile tile() const {
-    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - first_row())), first_row() + args.keys - args.rows, args.keys,
-            args.causal};
+  __device__ int head() const { return grid.head(); }
+  __device__ RowTile begin() {
+    const int64_t row = int64_t{grid.tile()} * kTileRows, b = blockIdx.y, kv_head = head() / (args.heads / args.kv_heads);
+    first_q = at<T>(args.q, b, head(), row);
+    first_y = at<T>(args.y, b, head(), row);
+    first_key = at<T>(args.k, b, kv_head, 0);
+    first_value = at<T>(args.v, b, kv_head, 0);
+    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - row)), static_cast<int>(row + args.keys - args.rows),
+            static_cast<int>(args.keys), args.causal};
   }
   __device__ float2 q(int row, int d) const {
     float x[2];
-    load<2>(at<T>(args.q, blockIdx.z, head(), first_row() + row) + d, x);
+    load<2>(first_q + row * args.q.strides[2] + d, x);
     return {x[0], x[1]};
   }
-  __device__ void put(int row, int d, float a, float b) const {
-    store<2>({a, b}, at<T>(args.y, blockIdx.z, head(), first_row() + row) + d);
+  __device__ void put(int row, int d, float a, float b) const { store<2>({a, b}, first_y + row * args.y.strides[2] + d); }
+  __device__ TileSource<T> keys(int first, int keys) const {
+    return {first_key + first * args.k.strides[2], args.k.strides[2], keys - first};
   }
-  __device__ void copy_rows(T* to, const HeadsView& view, int64_t first) const {
-    constexpr int kParts = kDim / 8;
-    for (int i = static_cast<int>(threadIdx.x); i < kTileKeys * kParts; i += kTileThreads) {
-      const int64_t key = first + i / kParts;
-      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, at<T>(view, blockIdx.z, kv_head(), min(key, args.keys - 1)) + i % kParts * 8,
-             key < args.keys);
-    }
+  __device__ TileSource<T> values(int first, int keys) const {
+    return {first_value + first * args.v.strides[2], args.v.strides[2], keys - first};
   }
-  __device__ void copy_keys(T* to, int64_t first) const { copy_rows(to, args.k, first); }
-  __device__ void copy_values(T* to, int64_t first, int64_t) const { copy_rows(to, args.v, first); }
 };
 
 bool rows_aligned(const HeadsView& view) {
@@ -140,9 +141,10 @@ bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
   if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) ||
       !rows_aligned(args.y))
     return false;
-  const dim3 grid(blocks_for(args.rows, kTileRows), static_cast<unsigned>(args.heads), static_cast<unsigned>(args.batch));
+  const TileOfGrid grid = {static_cast<int>(args.heads), static_cast<int>(blocks_for(args.rows, kTileRows))};
   return with_tile_dim(args.head_dim, [&](auto dim) {
-    launch_attention_tiles(ctx, "attention", grid, DenseSource<T, decltype(dim)::value>{args},
+    launch_attention_tiles(ctx, "attention", dim3(grid.blocks(), static_cast<unsigned>(args.batch)),
+                           DenseSource<T, decltype(dim)::value>{args, grid},
                            make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), args.window);
   });
 }

@@ -87,7 +87,9 @@ class Plan {
     }
     if (!product.bias) return;
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    ok_ = ok_ && set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
+    const cudaDataType_t bias_type = CUDA_R_32F;
+    ok_ = ok_ && set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias) &&
+          set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, bias_type);
   }
   ~Plan() {
     if (y_) blas_.drop_layout(y_);

@@ -19,11 +19,6 @@ struct DecodeArgs {
   RopeAppendArgs rope;  // without qkv: the pages hold the step's own keys already
 };
 
-// Dimensions of a head in pairs that a rotation turns; those behind the rotated ones are neighbours.
-__device__ int2 rotated_pair(const RopeAppendArgs& rope, int i) {
-  if (i >= rope.half || rope.interleaved) return {2 * i, 2 * i + 1};
-  return {i, i + rope.half};
-}
 __device__ float2 rotate(const RopeAppendArgs& rope, int64_t position, int i, float x0, float x1) {
   if (!rope.qkv || i >= rope.half) return {x0, x1};
   const float c = rope.cos[position * rope.half + i], s = rope.sin[position * rope.half + i];
@@ -273,8 +268,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const __grid_const
       sum += part[dim + 1] * factor;
       out += part[d] * factor;
     }
-    attention.out[row * attention.out_stride + int64_t{head} * dim + d] =
-        sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    put_out<1>(attention, row, int64_t{head} * dim + d, {sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head)});
   }
 }
 

@@ -11,14 +11,13 @@ constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int64_t kWarpsPerProcessor = 16;  // that hide the memory's latency
 
-// Rows of f32, rounded to T and filled up with zeros.
-template <class T>
-__global__ void __launch_bounds__(kThreads) round_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, T* out, int64_t ld) {
+// Rows of f32, filled up with zeros.
+__global__ void __launch_bounds__(kThreads) pad_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* out, int64_t ld) {
   begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (item >= rows * ld) return;
   const int64_t row = item / ld, i = item - row * ld;
-  out[item] = from_float<T>(i < k ? x[row * ldx + i] : 0);
+  out[item] = i < k ? x[row * ldx + i] : 0;
 }
 
 // Adds up the shares of the warps that work on one output, in order. Every thread of the block calls it.
@@ -116,12 +115,10 @@ void run_plain(Context& ctx, const PlainRows& x, int64_t rows, int64_t k, const 
   });
 }
 
-template <class T>
-T* round(Context& ctx, const LinearArgs& args) {
+const float* padded(Context& ctx, const LinearArgs& args) {
   const int64_t ld = padded_inputs(args.weight->k);
-  T* out = ctx.scratch<T>(args.rows * ld).data();
-  launch(ctx, "linear", round_rows<T>, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, out,
-         ld);
+  float* out = ctx.scratch<float>(args.rows * ld).data();
+  launch(ctx, "linear", pad_rows, blocks_for(args.rows * ld, kThreads), kThreads, 0, args.x, args.ldx, args.rows, args.weight->k, out, ld);
   return out;
 }
 
@@ -135,19 +132,19 @@ class Inputs {
   // Where it is, or a copy filled up with zeros.
   PlainRows plain() {
     if (in_place(args_)) return {args_.x, args_.ldx};
-    if (!padded_) padded_ = round<float>(ctx_, args_);
+    if (!padded_) padded_ = padded(ctx_, args_);
     return {padded_, padded_inputs(args_.weight->k)};
   }
-  const __nv_bfloat16* bf16() {
-    if (!bf16_) bf16_ = round<__nv_bfloat16>(ctx_, args_);
-    return bf16_;
+  RoundedInput rounded() {
+    if (!rounded_) rounded_ = rounded_rows(ctx_, args_);
+    return {rounded_, padded_inputs(args_.weight->k), args_.rows};
   }
 
  private:
   Context& ctx_;
   const LinearArgs& args_;
-  float* padded_ = nullptr;
-  __nv_bfloat16* bf16_ = nullptr;
+  const float* padded_ = nullptr;
+  const __nv_bfloat16* rounded_ = nullptr;
 };
 
 void run_few(Context& ctx, const LinearArgs& args, Inputs& inputs, const Segments& segments) {
@@ -161,7 +158,7 @@ void run_few(Context& ctx, const LinearArgs& args, Inputs& inputs, const Segment
 }
 
 void run_many(Context& ctx, const LinearArgs& args, Inputs& inputs, const WeightSegment& segment, const LinearOutput& out) {
-  if (is_quantised(segment.type) || segment.type == DType::kBF16) return linear_tiles(ctx, inputs.bf16(), args.rows, segment, out);
+  if (is_quantised(segment.type) || segment.type == DType::kBF16) return linear_tiles(ctx, inputs.rounded(), segment, out);
   const int64_t bytes = traits(segment.type).bytes;
   MatmulArgs product;
   product.x = args.x;
@@ -188,14 +185,15 @@ bool fuses(Context& ctx, const LinearArgs& args) {
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
+  if (rounds_to_bf16(*args.weight, args.rows)) return linear_many(ctx, args);
   if ((args.norm || args.swiglu) && !fuses(ctx, args)) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
   Inputs inputs(ctx, args);
   Segments together = {};
-  int64_t column = 0;
+  LinearOutput next = {args.y, args.ldy, args.bias, args.accumulate};
   for (const WeightSegment& segment : args.weight->segments) {
-    const LinearOutput out = {args.y + column, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
-    column += segment.rows;
+    const LinearOutput out = next;
+    next = next.behind(segment.rows);
     const bool plain = segment.type == DType::kF32 || segment.type == DType::kF16;
     if (args.rows > kFewRows || !(plain || can_stream(ctx, segment.type, segment.k))) {
       run_many(ctx, args, inputs, segment, out);

@@ -1,6 +1,8 @@
 // What the ways of multiplying with a packed weight share.
 #pragma once
 
+#include <span>
+
 #include "wick/kernels/cuda/packed_blocks.cuh"
 #include "wick/kernels/linear.h"
 
@@ -19,11 +21,21 @@ struct LinearOutput {
   int64_t ld;
   const float* bias;  // or none
   bool accumulate;
+  __nv_bfloat16* rounded = nullptr;  // in place of y: only without accumulate
 
+  bool anywhere() const { return y || rounded; }
   __device__ float with_bias(int64_t n, float sum) const { return bias ? sum + bias[n] : sum; }
   __device__ void put(int64_t t, int64_t n, float sum) const {
+    if (rounded) {
+      rounded[t * ld + n] = __float2bfloat16_rn(with_bias(n, sum));
+      return;
+    }
     float& out = y[t * ld + n];
     out = accumulate ? out + with_bias(n, sum) : with_bias(n, sum);
+  }
+  // That of the segment behind one of so many outputs.
+  LinearOutput behind(int64_t outputs) const {
+    return {y ? y + outputs : nullptr, ld, bias ? bias + outputs : nullptr, accumulate, rounded ? rounded + outputs : nullptr};
   }
 };
 
@@ -42,6 +54,12 @@ struct Segments {
   Segment at[kMostSegments];
 };
 
+inline int64_t outputs_of(std::span<const WeightSegment> segments) {
+  int64_t outputs = 0;
+  for (const WeightSegment& segment : segments) outputs += segment.rows;
+  return outputs;
+}
+
 // x of a product of few rows: f32, normalised on the way where there is a norm.
 struct LinearInput {
   const float* x;
@@ -59,8 +77,37 @@ void linear_stream(Context& ctx, const LinearInput& input, const Segments& segme
 // Whether there is a kernel for weights of this type, and room for a row of x.
 bool can_stream(Context& ctx, DType type, int64_t k);
 
+// x of a product of many rows: bf16, up to round_up(k, 8) with zeros behind k, rows ld apart, a multiple of 8.
+struct RoundedInput {
+  const __nv_bfloat16* x;
+  int64_t ld;
+  int64_t rows;
+};
+
+// args.x, normalised where there is a norm, as such rows round_up(k, 8) apart, in scratch of the caller's scope; args.x_bf16 as it is.
+const __nv_bfloat16* rounded_rows(Context& ctx, const LinearArgs& args);
+
+// The whole of linear() for more than kFewRows rows where rounds_to_bf16() holds.
+void linear_many(Context& ctx, const LinearArgs& args);
+
+// Sums over shares of k that have still to be added up, in order. None: the product is where it belongs.
+struct BatchShares {
+  const float* partial = nullptr;  // [count, rows, outputs], in scratch of the caller's scope
+  int count = 0;
+};
+inline constexpr int64_t kBatchRows = 64;
+
+// Up to kBatchRows rows, bound by the weights' bytes, with neighbouring segments of one type, whose outputs `out` has side by side. Without
+// a place for them shares are left to the caller even if there is one only. False where there is no kernel for these weights.
+bool linear_batch(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, const LinearOutput& out,
+                  BatchShares& result);
+void merge_products(Context& ctx, const BatchShares& shares, int64_t rows, int64_t outputs, const LinearOutput& out);
+
+// By cuBLASLt, with segments as for linear_batch. False where that is not there or does not want the product; nothing has been written
+// then.
+bool linear_blas(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out);
+
 // Many rows on the tensor cores, weights of bf16 or a block format: y[t, n] = sum over k of x[t, k] * w[n, k].
-// x: bf16 [rows, round_up(k, 8)], the padding zero.
-void linear_tiles(Context& ctx, const __nv_bfloat16* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out);
+void linear_tiles(Context& ctx, const RoundedInput& x, const WeightSegment& segment, const LinearOutput& out);
 
 }  // namespace wick::cuda

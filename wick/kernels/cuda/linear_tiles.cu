@@ -17,17 +17,17 @@ constexpr int kThreads = kWarps * kWarp;
 using Element = __nv_bfloat16;
 
 struct TileArgs {
-  const Element* x;
-  int64_t rows, ld, outputs;
+  RoundedInput x;
+  int64_t k, outputs;  // k: rounded up to a multiple of 8
   LinearOutput out;
 };
 
 // kRows rows of 32 elements from `first` and k = begin on.
 template <int kRows>
-__device__ void copy_rows(Element* to, const Element* from, int64_t first, int64_t rows, int64_t ld, int64_t begin) {
+__device__ void copy_rows(Element* to, const Element* from, int64_t first, int64_t rows, int64_t k, int64_t ld, int64_t begin) {
   for (int i = static_cast<int>(threadIdx.x); i < kRows * (kDepth / 8); i += kThreads) {
     const int row = i / (kDepth / 8), at = i % (kDepth / 8) * 8;
-    const bool inside = first + row < rows && begin + at < ld;
+    const bool inside = first + row < rows && begin + at < k;
     copy16(to + row * kStride + at, inside ? from + (first + row) * ld + begin + at : from, inside);
   }
 }
@@ -37,7 +37,7 @@ struct PlainWeights {
   const Element* data;
   int64_t ld, outputs;
 
-  __device__ void begin(Element* to, int64_t first, int64_t step) { copy_rows<kOutputs>(to, data, first, outputs, ld, step * kDepth); }
+  __device__ void begin(Element* to, int64_t first, int64_t step) { copy_rows<kOutputs>(to, data, first, outputs, ld, ld, step * kDepth); }
   __device__ void finish(Element*) {}
 };
 
@@ -90,12 +90,12 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const __grid_constant__ 
   const int64_t first_n = int64_t{blockIdx.x} * kOutputs, first_t = int64_t{blockIdx.y} * kTokens;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int own_t = warp / kWarpsN * (kTokens / kWarpsT), own_n = warp % kWarpsN * (kOutputs / kWarpsN);
-  const int64_t steps = (args.ld + kDepth - 1) / kDepth;
+  const int64_t steps = (args.k + kDepth - 1) / kDepth;
   const auto x_stage = [&](int64_t step) { return xs + step % kStages * kTokens * kStride; };
   const auto w_stage = [&](int64_t step) { return ws + step % kStages * kOutputs * kStride; };
   // Copies of a step that there is not are empty, so that stages can be counted.
   const auto begin = [&](int64_t step) {
-    if (step < steps) copy_rows<kTokens>(x_stage(step), args.x, first_t, args.rows, args.ld, step * kDepth);
+    if (step < steps) copy_rows<kTokens>(x_stage(step), args.x.x, first_t, args.x.rows, args.k, args.x.ld, step * kDepth);
     if (step < steps) weights.begin(w_stage(step), first_n, step);
     end_stage();
   };
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const __grid_constant__ 
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int64_t t = first_t + own_t + 16 * i + lane / 4 + c / 2 * 8, n = first_n + own_n + 8 * j + lane % 4 * 2 + c % 2;
-        if (t < args.rows && n < args.outputs) args.out.put(t, n, sums[i][j][c]);
+        if (t < args.x.rows && n < args.outputs) args.out.put(t, n, sums[i][j][c]);
       }
     }
   }
@@ -147,67 +147,97 @@ void launch_tiles(Context& ctx, const TileArgs& args, const Weights& weights) {
   stream_of(ctx).use();
   check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)),
         "linear");
-  launch(ctx, "linear", kernel, dim3(blocks_for(args.outputs, kOutputs), blocks_for(args.rows, kTokens)), kThreads, kBytes, args, weights);
+  launch(ctx, "linear", kernel, dim3(blocks_for(args.outputs, kOutputs), blocks_for(args.x.rows, kTokens)), kThreads, kBytes, args,
+         weights);
 }
 
 template <class Weights>
 void run(Context& ctx, const TileArgs& args, const Weights& weights) {
-  args.rows <= 64 ? launch_tiles<32, 1>(ctx, args, weights) : launch_tiles<128, 2>(ctx, args, weights);
+  args.x.rows <= 64 ? launch_tiles<32, 1>(ctx, args, weights) : launch_tiles<128, 2>(ctx, args, weights);
 }
 
-// Blocks as rows of bf16; a thread to eight elements.
+// Blocks as rows of bf16; a thread to eight elements, those of one part of four.
 template <DType kType>
 __global__ void __launch_bounds__(kThreads) unpack_blocks(const __grid_constant__ PackedBlocks blocks, int64_t count, Element* out) {
   begin_kernel();
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (item >= 4 * count) return;
-  const BlockIntegers q = packed_integers<kType>(blocks, item / 4);
+  const int part = static_cast<int>(item % 4);
+  const uint2 q = packed_eight<kType>(blocks, item / 4, part);
   const BlockScales scales = packed_scales<kType>(blocks, item / 4);
-  const int first = static_cast<int>(item % 4) * 8;
   Pack<Element, 8> values;
 #pragma unroll
-  for (int i = 0; i < 8; ++i)
-    values.at[i] = from_float<Element>(value_of<kType>(element(q, first + i, kType == DType::kQ8_0), scales, first / 16));
+  for (int i = 0; i < 8; ++i) {
+    const uint32_t byte = (i < 4 ? q.x : q.y) >> 8 * (i % 4) & 255;
+    const int integer = kType == DType::kQ8_0 ? static_cast<int8_t>(byte) : static_cast<int>(byte);
+    values.at[i] = from_float<Element>(value_of<kType>(integer, scales, part / 2));
+  }
   *reinterpret_cast<Pack<Element, 8>*>(out + 8 * item) = values;
 }
 
-// By cuBLASLt, block formats unpacked before: for so many rows that this is the smaller part.
-bool run_blas(Context& ctx, const Element* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
-  constexpr int64_t kLeastRows = 64, kLeastRowsToUnpack = 128;
-  if (rows < (is_quantised(segment.type) ? kLeastRowsToUnpack : kLeastRows)) return false;
-  const ScratchScope scope(ctx);
-  BlasProduct product = {x,
-                         rows,
-                         padded_inputs(segment.k),
-                         segment.storage->data(),
-                         segment.rows,
-                         padded_inputs(segment.k),
-                         segment.k,
-                         out.y,
-                         DType::kF32,
-                         out.ld,
-                         out.bias,
-                         out.accumulate};
-  if (is_quantised(segment.type)) {
+// Segments as the rows of one matrix of bf16, those of a block format unpacked to scratch of the caller's scope; null where they lie apart.
+const void* one_matrix(Context& ctx, std::span<const WeightSegment> segments) {
+  const WeightSegment& first = segments[0];
+  if (!is_quantised(first.type)) {
+    const std::byte* next = first.storage->data();
+    for (const WeightSegment& segment : segments) {
+      if (segment.storage->data() != next) return nullptr;
+      next += segment.rows * padded_inputs(segment.k) * static_cast<int64_t>(sizeof(Element));
+    }
+    return first.storage->data();
+  }
+  Element* const unpacked = ctx.scratch<Element>(outputs_of(segments) * first.k).data();
+  Element* next = unpacked;
+  for (const WeightSegment& segment : segments) {
     const int64_t blocks = segment.rows * (segment.k / kBlock);
-    Element* unpacked = ctx.scratch<Element>(segment.rows * segment.k).data();
     with_quantised(segment.type, [&](auto type) {
       launch(ctx, "linear", unpack_blocks<decltype(type)::kDType>, blocks_for(4 * blocks, kThreads), kThreads, 0,
-             packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data()), blocks, unpacked);
+             packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data()), blocks, next);
     });
-    product.weight = unpacked;
-    product.ldw = segment.k;
+    next += segment.rows * segment.k;
   }
-  return blas_product(ctx, product);
+  return unpacked;
+}
+
+// By cuBLASLt. Very wide products of many rows it does faster segment by segment: 619 instead of 700 µs for 28672 outputs of 2048 rows.
+bool run_blas(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, const LinearOutput& out) {
+  constexpr int64_t kManyRows = 1024, kMostOutputs = 16384;
+  const int64_t outputs = outputs_of(segments);
+  if (segments.size() > 1 && x.rows >= kManyRows && outputs > kMostOutputs) return false;
+  const ScratchScope scope(ctx);
+  const WeightSegment& first = segments[0];
+  BlasProduct product;
+  product.x = x.x;
+  product.rows = x.rows;
+  product.ldx = x.ld;
+  product.weight = one_matrix(ctx, segments);
+  product.outputs = outputs;
+  product.ldw = padded_inputs(first.k);
+  product.k = first.k;
+  product.y = out.rounded ? static_cast<void*>(out.rounded) : out.y;
+  product.y_type = out.rounded ? DType::kBF16 : DType::kF32;
+  product.ldy = out.ld;
+  product.bias = out.bias;
+  product.accumulate = out.accumulate;
+  return product.weight && blas_product(ctx, product);
 }
 
 }  // namespace
 
-void linear_tiles(Context& ctx, const Element* x, int64_t rows, const WeightSegment& segment, const LinearOutput& out) {
-  if (run_blas(ctx, x, rows, segment, out)) return;
-  const TileArgs args = {x, rows, padded_inputs(segment.k), segment.rows, out};
+bool linear_blas(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out) {
+  if (run_blas(ctx, x, segments, out)) return true;
+  if (segments.size() == 1 || !run_blas(ctx, x, segments.first(1), out)) return false;
+  for (size_t i = 1; i < segments.size(); ++i) {
+    out = out.behind(segments[i - 1].rows);
+    if (!run_blas(ctx, x, segments.subspan(i, 1), out)) linear_tiles(ctx, x, segments[i], out);
+  }
+  return true;
+}
+
+void linear_tiles(Context& ctx, const RoundedInput& x, const WeightSegment& segment, const LinearOutput& out) {
+  const TileArgs args = {x, padded_inputs(segment.k), segment.rows, out};
   if (segment.type == DType::kBF16)
-    return run(ctx, args, PlainWeights{reinterpret_cast<const Element*>(segment.storage->data()), args.ld, segment.rows});
+    return run(ctx, args, PlainWeights{reinterpret_cast<const Element*>(segment.storage->data()), args.k, segment.rows});
   const PackedBlocks blocks = packed_blocks(segment.type, segment.rows, segment.k, segment.storage->data());
   with_quantised(segment.type, [&](auto type) {
     run(ctx, args, BlockWeights<decltype(type)::kDType>{blocks, segment.k / kBlock, segment.rows});

@@ -154,7 +154,7 @@ void expand_rows(Context& ctx, const std::byte* stored, DType type, int64_t rows
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment) {
   const int64_t row_bytes = static_cast<int64_t>(dtype_bytes(source.type, static_cast<uint64_t>(source.k)));
   segment.precise = true;
-  segment.storage = Storage::allocate(ctx.device(), packed_bytes(segment.type, segment.rows, segment.k));
+  if (!segment.storage) segment.storage = Storage::allocate(ctx.device(), packed_bytes(segment.type, segment.rows, segment.k));
 
   const bool as_stored = stored_as_packed(source, segment);
   const int64_t rows_per_chunk = std::clamp<int64_t>(static_cast<int64_t>(kStagingBytes / StagingRing::kSlots) / row_bytes, 1, source.rows);

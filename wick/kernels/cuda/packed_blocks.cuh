@@ -79,6 +79,26 @@ __device__ BlockIntegers packed_integers(const PackedBlocks& w, int64_t block) {
   return unpack_block<kType>(quants, bits);
 }
 
+// Elements 8 part .. 8 part + 7 of a block, a byte each.
+template <DType kType>
+__device__ uint2 packed_eight(const PackedBlocks& w, int64_t block, int part) {
+  constexpr int kHighBits = format_traits(kType).high_bits;
+  if constexpr (kHighBits == 4) return reinterpret_cast<const uint2*>(w.quants)[block * 4 + part];
+  uint2 q = reinterpret_cast<const uint2*>(w.quants)[block * 2 + part % 2];
+  const int upper = part / 2, g = part % 2 * 2;  // the half of the block, and its first word of elements
+  q = {q.x >> 4 * upper & kNibbles, q.y >> 4 * upper & kNibbles};
+  if constexpr (kHighBits == 1) {
+    const uint32_t bits = reinterpret_cast<const uint32_t*>(w.high)[block] >> (4 * upper + g);
+    q.x |= (bits & kOnes) << 4;
+    q.y |= (bits >> 1 & kOnes) << 4;
+  } else if constexpr (kHighBits == 2) {
+    const uint32_t bits = reinterpret_cast<const uint32_t*>(w.high)[2 * block + upper] >> 2 * g;
+    q.x |= (bits & 3 * kOnes) << 4;
+    q.y |= (bits >> 2 & 3 * kOnes) << 4;
+  }
+  return q;
+}
+
 // Of the scales' part `d` for the block or superblock, with the minimum above it where there is one, and of the block's own part.
 template <DType kType>
 __device__ BlockScales unpack_scales(uint32_t d, uchar2 part) {

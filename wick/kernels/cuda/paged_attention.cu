@@ -229,81 +229,82 @@ struct PagedSource {
   AttentionArgs attention;
   Step step;
   KvLayerView cache;
-  int64_t first_row = 0;  // of the block's tile
+  TileOfGrid grid;
+  int first_sequence;
+  // Of the block's tile.
+  int64_t first_row = 0, q_column = 0, head_offset = 0;
   const int32_t* pages = nullptr;
 
-  __device__ int head() const { return static_cast<int>(blockIdx.y); }
+  __device__ int head() const { return grid.head(); }
 
-  // Tiles are counted through the sequences, each of which begins with one of its own.
-  __device__ RowTile tile() {
-    int64_t number = blockIdx.x;
-    int sequence = 0;
-    const auto rows_of = [&](int b) { return int64_t{step.first_row[b + 1] - step.first_row[b]}; };
-    for (int64_t tiles; number >= (tiles = (rows_of(sequence) + kTileRows - 1) / kTileRows); ++sequence) number -= tiles;
+  // Tiles are counted through the sequences from first_sequence on, each of which begins with one of its own.
+  __device__ RowTile begin() {
+    int number = grid.tile(), sequence = first_sequence;
+    const auto rows_of = [&](int b) { return step.first_row[b + 1] - step.first_row[b]; };
+    for (int tiles; number >= (tiles = (rows_of(sequence) + kTileRows - 1) / kTileRows); ++sequence) number -= tiles;
     first_row = step.first_row[sequence] + number * kTileRows;
     pages = step.pages_of(sequence);
-    const int64_t last = step.first_row[sequence + 1];
-    return {static_cast<int>(min(int64_t{kTileRows}, last - first_row)), step.positions[first_row], step.positions[last - 1] + 1, true};
+    q_column = int64_t{head()} * kDim;
+    head_offset = head() / (attention.heads / cache.layout.kv_heads) * cache.layout.head_bytes;
+    const int last = step.first_row[sequence + 1];
+    return {min(kTileRows, last - static_cast<int>(first_row)), step.positions[first_row], step.positions[last - 1] + 1, true};
   }
   __device__ float2 q(int row, int d) const {
-    return *reinterpret_cast<const float2*>(attention.q + (first_row + row) * attention.q_stride + int64_t{head()} * kDim + d);
+    return *reinterpret_cast<const float2*>(attention.q + (first_row + row) * attention.q_stride + q_column + d);
   }
-  __device__ void put(int row, int d, float a, float b) const {
-    *reinterpret_cast<float2*>(attention.out + (first_row + row) * attention.out_stride + int64_t{head()} * kDim + d) = {a, b};
-  }
-  __device__ const std::byte* part(int64_t first) const {
-    const KvLayout& layout = cache.layout;
-    return cache.pages + pages[first / kPage] * layout.page_bytes + head() / (attention.heads / layout.kv_heads) * layout.head_bytes;
-  }
-  __device__ void copy_keys(T* to, int64_t first) const {
-    const T* from = reinterpret_cast<const T*>(part(first));
-    for (int i = static_cast<int>(threadIdx.x); i < kDim * (kPage / 8); i += kTileThreads)
-      copy16(to + i / 8 * padded(kPage) + i % 8 * 8, from + i * 8, true);
-  }
+  __device__ void put(int row, int d, float a, float b) const { put_out<2>(attention, first_row + row, q_column + d, {a, b}); }
+  __device__ const std::byte* part(int first) const { return cache.pages + pages[first / kPage] * cache.layout.page_bytes + head_offset; }
+  __device__ TileSource<T> keys(int first, int) const { return {reinterpret_cast<const T*>(part(first)), kPage, kDim}; }
   // Slots that nothing was written to hold anything, which times zero may be no number.
-  __device__ void copy_values(T* to, int64_t first, int64_t keys) const {
-    const T* from = reinterpret_cast<const T*>(part(first) + cache.layout.values);
-    constexpr int kParts = kDim / 8;
-    for (int i = static_cast<int>(threadIdx.x); i < kPage * kParts; i += kTileThreads) {
-      copy16(to + i / kParts * padded(kDim) + i % kParts * 8, from + i / kParts * cache.layout.value_stride + i % kParts * 8,
-             first + i / kParts < keys);
-    }
+  __device__ TileSource<T> values(int first, int keys) const {
+    return {reinterpret_cast<const T*>(part(first) + cache.layout.values), cache.layout.value_stride, keys - first};
   }
 };
 
-// Whether the step is one that the tensor cores can do and are worth starting for.
-bool suits_tiles(const AttentionArgs& args, const StepBatch& batch) {
+// Whether the rows of the sequences from `first` on are some that the tensor cores can do and are worth starting for.
+bool suits_tiles(const AttentionArgs& args, const StepBatch& batch, const KvLayout& layout, int32_t first) {
   constexpr int64_t kRowsOfSequence = 16;
-  return batch.rows >= kRowsOfSequence * batch.sequences && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) &&
-         aligned(args.out);
+  const int64_t rows = batch.rows - batch.first_row[first], sequences = batch.sequences - first;
+  return sequences > 0 && rows >= kRowsOfSequence * sequences && (layout.type == DType::kF16 || layout.type == DType::kBF16) &&
+         with_tile_dim(layout.head_dim, [](auto) {}) && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) &&
+         aligned(args.out) && aligned(args.out_bf16);
 }
 
 template <class T>
-bool run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+void run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch, int32_t first) {
   int64_t tiles = 0;
-  for (int32_t b = 0; b < batch.sequences; ++b) tiles += ceil_div<int64_t>(batch.first_row[b + 1] - batch.first_row[b], kTileRows);
-  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(args.attention.heads));
-  return with_tile_dim(args.cache.layout.head_dim, [&](auto dim) {
-    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache};
-    launch_attention_tiles(ctx, "paged_attention", grid, source, args.rule, args.attention.window);
+  for (int32_t b = first; b < batch.sequences; ++b) tiles += ceil_div<int64_t>(batch.first_row[b + 1] - batch.first_row[b], kTileRows);
+  const TileOfGrid grid = {args.attention.heads, static_cast<int>(tiles)};
+  with_tile_dim(args.cache.layout.head_dim, [&](auto dim) {
+    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache, grid, first};
+    launch_attention_tiles(ctx, "paged_attention", grid.blocks(), source, args.rule, args.attention.window);
   });
+}
+
+// Few rows of each sequence.
+void run_rows(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
+  if (decode_attention(ctx, args, RopeAppendArgs(), batch)) return;
+  switch (args.cache.layout.type) {
+    case DType::kQ8_0: return run<Q8>(ctx, args, batch);
+    case DType::kF16: return run<__half>(ctx, args, batch);
+    case DType::kBF16: return run<__nv_bfloat16>(ctx, args, batch);
+    default: return run<float>(ctx, args, batch);
+  }
 }
 
 }  // namespace
 
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
-  const PagedArgs paged = paged_args(args, batch, cache);
-  if (suits_tiles(args, batch)) {
-    if (cache.layout.type == DType::kF16 && run_tiles<__half>(ctx, paged, batch)) return;
-    if (cache.layout.type == DType::kBF16 && run_tiles<__nv_bfloat16>(ctx, paged, batch)) return;
-  }
-  if (decode_attention(ctx, paged, RopeAppendArgs(), batch)) return;
-  switch (cache.layout.type) {
-    case DType::kQ8_0: return run<Q8>(ctx, paged, batch);
-    case DType::kF16: return run<__half>(ctx, paged, batch);
-    case DType::kBF16: return run<__nv_bfloat16>(ctx, paged, batch);
-    default: return run<float>(ctx, paged, batch);
-  }
+  // Sequences that add one token stand before those that read a prompt.
+  int32_t single = 0;
+  while (single < batch.sequences && batch.first_row[single + 1] == single + 1) ++single;
+  if (!suits_tiles(args, batch, cache.layout, single)) return run_rows(ctx, paged_args(args, batch, cache), batch);
+  const PagedArgs all = paged_args(args, batch, cache);
+  cache.layout.type == DType::kF16 ? run_tiles<__half>(ctx, all, batch, single) : run_tiles<__nv_bfloat16>(ctx, all, batch, single);
+  if (single == 0) return;
+  StepBatch decoding = batch;
+  decoding.rows = decoding.sequences = single;
+  run_rows(ctx, paged_args(args, decoding, cache), decoding);
 }
 
 void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,

@@ -24,6 +24,12 @@ inline PagedArgs paged_args(const AttentionArgs& args, const StepBatch& batch, c
   return {args, Step(batch), cache, make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), 1, 1, nullptr};
 }
 
+// Dimensions of a head in pairs that a rotation turns; those behind the rotated ones are neighbours.
+__device__ inline int2 rotated_pair(const RopeAppendArgs& rope, int i) {
+  if (i >= rope.half || rope.interleaved) return {2 * i, 2 * i + 1};
+  return {i, i + rope.half};
+}
+
 // Few blocks are not enough for the machine: shares the pages of each row, so that none has fewer than `least` of them. The partial sums
 // are in scratch of the caller's scope.
 inline void share_pages(Context& ctx, PagedArgs& args, const StepBatch& batch, int64_t blocks, int64_t least) {
@@ -35,12 +41,22 @@ inline void share_pages(Context& ctx, PagedArgs& args, const StepBatch& batch, i
   args.partial = ctx.scratch<float>(int64_t{batch.rows} * args.attention.heads * args.shares * (args.cache.layout.head_dim + 2)).data();
 }
 
+// Writes `count` neighbouring elements of a row's result, aligned to as many.
+template <int kCount>
+__device__ void put_out(const AttentionArgs& args, int64_t row, int64_t at, const float (&values)[kCount]) {
+  if (args.out_bf16) {
+    store<kCount>(values, reinterpret_cast<__nv_bfloat16*>(args.out_bf16) + row * args.out_stride + at);
+  } else {
+    store<kCount>(values, args.out + row * args.out_stride + at);
+  }
+}
+
 // Writes a head's sums: the result itself, or its share of it.
 __device__ inline void put_share(const PagedArgs& args, int row, int head, int share, int d, float out, float peak, float sum) {
   const AttentionArgs& attention = args.attention;
   const int64_t dim = args.cache.layout.head_dim;
   if (args.shares == 1) {
-    attention.out[row * attention.out_stride + head * dim + d] = sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head);
+    put_out<1>(attention, row, head * dim + d, {sum == 0 ? 0 : out * final_factor(peak, sum, args.rule.sinks, head)});
     return;
   }
   float* part = args.partial + ((int64_t{row} * attention.heads + head) * args.shares + share) * (dim + 2);

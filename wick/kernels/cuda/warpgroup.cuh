@@ -1,0 +1,106 @@
+// Instructions of Hopper's tensor cores (PTX ISA: wgmma): the four warps of a group multiply 64 rows in their registers, 16 in each warp's,
+// with a tile in shared memory. Registers hold rows as mma.m16n8k16 has them.
+//
+// A tile in shared memory is panels of 64 elements by any number of rows. A row of a panel is 128 bytes, whose words of 16 bytes change
+// places: word i of row r lies at i ^ r % 8. Panels begin at multiples of 1024 bytes.
+#pragma once
+
+#include "wick/kernels/cuda/device.cuh"
+#include "wick/kernels/cuda/tensor_core.cuh"
+
+namespace wick::cuda {
+
+inline constexpr int kPanelWidth = 64;
+
+// Whether ctx's device has them. Binaries hold code for it by the name of 90a.
+inline bool has_warpgroups(Context& ctx) {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device().index()), "device");
+  return major == 9;
+}
+
+// Where the 16 bytes from element 8 chunk of a row on lie in a tile of kRows rows, in elements.
+template <int kRows>
+__device__ int panel_place(int row, int chunk) {
+  return chunk / 8 * kRows * kPanelWidth + row * kPanelWidth + (chunk % 8 ^ row % 8) * 8;
+}
+
+// What tells a product where a tile lies. Rows in eights follow one another; panels are panel_bytes apart.
+template <class T>
+__device__ uint64_t tile_descriptor(const T* tile, int panel_bytes) {
+  constexpr uint64_t kEightRows = 1024 >> 4, kSwizzle128 = 1;
+  return (shared_address(tile) & 0x3ffff) >> 4 | static_cast<uint64_t>(panel_bytes >> 4) << 16 | kEightRows << 32 | kSwizzle128 << 62;
+}
+
+// Copies into shared memory are there for products once every thread that made them has called this, and then a barrier.
+__device__ inline void show_to_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// Products are begun between these two, and are done after the second.
+__device__ inline void begin_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void finish_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+#endif
+}
+
+// clang-format off
+#define WICK_NAMES_32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+                      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define WICK_NAMES_64 WICK_NAMES_32 ", " \
+                      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+                      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define WICK_FOUR(c, i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+#define WICK_SIXTEEN(c, i) WICK_FOUR(c, i), WICK_FOUR(c, i + 1), WICK_FOUR(c, i + 2), WICK_FOUR(c, i + 3)
+#define WICK_32(c) WICK_SIXTEEN(c, 0), WICK_SIXTEEN(c, 4)
+#define WICK_64(c) WICK_32(c), WICK_SIXTEEN(c, 8), WICK_SIXTEEN(c, 12)
+#define WICK_PRODUCT_OF(type, shape, names, operands, add, ...)                                                        \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add ", 0;\n"                                                       \
+               "wgmma.mma_async.sync.aligned." shape ".f32." type "." type " {" names "}, " operands ";\n}" : __VA_ARGS__)
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WICK_PRODUCT(...)                                                                                              \
+  if constexpr (std::is_same_v<T, __half>) {                                                                           \
+    WICK_PRODUCT_OF("f16", __VA_ARGS__);                                                                               \
+  } else {                                                                                                             \
+    WICK_PRODUCT_OF("bf16", __VA_ARGS__);                                                                              \
+  }
+#else
+#define WICK_PRODUCT(...)
+#endif
+
+// c (+)= a b:  64 x 64 or 64 x 128, 16 deep; a in registers, or 64 rows of a tile from one of its columns on. kAcross: a row of the tile b is
+// one of the 16, its elements the columns; else the other way round.
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[8][4], const unsigned (&a)[4], uint64_t b, bool add) {
+  WICK_PRODUCT("m64n64k16", WICK_NAMES_32, "{%32, %33, %34, %35}, %36, p, 1, 1, %38", "%37",
+               WICK_32(c) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[16][4], const unsigned (&a)[4], uint64_t b, bool add) {
+  WICK_PRODUCT("m64n128k16", WICK_NAMES_64, "{%64, %65, %66, %67}, %68, p, 1, 1, %70", "%69",
+               WICK_64(c) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[8][4], uint64_t a, uint64_t b, bool add) {
+  WICK_PRODUCT("m64n64k16", WICK_NAMES_32, "%32, %33, p, 1, 1, 0, %35", "%34",
+               WICK_32(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
+
+#undef WICK_PRODUCT
+#undef WICK_PRODUCT_OF
+#undef WICK_64
+#undef WICK_32
+#undef WICK_SIXTEEN
+#undef WICK_FOUR
+#undef WICK_NAMES_64
+#undef WICK_NAMES_32
+// clang-format on
+
+}  // namespace wick::cuda
