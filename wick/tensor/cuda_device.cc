@@ -240,6 +240,9 @@ CudaStream::CudaStream(int index) : index_(index) {
   for (cudaEvent_t* event : {&begin_, &end_}) {
     if (status == cudaSuccess) status = cudaEventCreate(event);
   }
+  for (cudaEvent_t& event : marks_) {
+    if (status == cudaSuccess) status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  }
   if (status != cudaSuccess) destroy();
   check(status, "stream");
   pool(index).add_stream();
@@ -255,6 +258,9 @@ CudaStream::~CudaStream() {
 void CudaStream::destroy() {
   drop_graphs();
   for (cudaEvent_t event : {begin_, end_}) {
+    if (event) cudaEventDestroy(event);
+  }
+  for (cudaEvent_t event : marks_) {
     if (event) cudaEventDestroy(event);
   }
   if (stream_) cudaStreamDestroy(stream_);
@@ -317,8 +323,23 @@ void CudaStream::copy(void* to, const void* from, uint64_t bytes) {
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, use()), "copy");
 }
 
+uint64_t CudaStream::mark() {
+  check(cudaEventRecord(marks_[marked_ % kMarks], use()), "step");
+  return marked_++;
+}
+
+void CudaStream::wait(uint64_t mark) {
+  check(cudaSetDevice(index_), "device");
+  check(cudaEventSynchronize(marks_[mark % kMarks]), "step");
+  throw_fault();
+}
+
 void CudaStream::synchronize() {
   check(cudaStreamSynchronize(use()), "step");
+  throw_fault();
+}
+
+void CudaStream::throw_fault() {
   const uint64_t word = *static_cast<volatile uint64_t*>(fault_);
   *fault_ = 0;
   const uint64_t value = word & ((uint64_t{1} << kFaultShift) - 1);

@@ -58,6 +58,8 @@ class CudaStream final : public DeviceStream {
 
   void copy(void* to, const void* from, uint64_t bytes) override;
   void synchronize() override;
+  uint64_t mark() override;
+  void wait(uint64_t mark) override;
   void replay(uint64_t key, FunctionRef<void()> work) override;
   double seconds_of(FunctionRef<void()> work) override;
 
@@ -69,7 +71,10 @@ class CudaStream final : public DeviceStream {
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
 
  private:
+  static constexpr size_t kMarks = 4;
+
   void destroy();
+  void throw_fault();
   void capture(FunctionRef<void()> work, cudaGraphExec_t& graph);
   void drop_graphs();
 
@@ -77,6 +82,8 @@ class CudaStream final : public DeviceStream {
   int multiprocessors_ = 0, shared_bytes_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
+  cudaEvent_t marks_[kMarks] = {};                        // of the latest marks, in turn
+  uint64_t marked_ = 0;
   uint64_t* fault_ = nullptr;
   StagingRing staging_;
   std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // null: done once, not captured yet
