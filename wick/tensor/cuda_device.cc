@@ -232,6 +232,7 @@ CudaStream::CudaStream(int index) : index_(index) {
   check(cudaSetDevice(index), "device");
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index), "device");
   check(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "device");
+  check(cudaDeviceGetAttribute(&can_run_together_, cudaDevAttrCooperativeLaunch, index), "device");
   void* fault = nullptr;
   check(cudaHostAlloc(&fault, sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped), "stream");
   fault_ = static_cast<uint64_t*>(fault);
@@ -342,10 +343,13 @@ void CudaStream::synchronize() {
 void CudaStream::throw_fault() {
   const uint64_t word = *static_cast<volatile uint64_t*>(fault_);
   *fault_ = 0;
+  if (word == 0) return;
+  ++faults_;
   const uint64_t value = word & ((uint64_t{1} << kFaultShift) - 1);
   if (static_cast<Fault>(word >> kFaultShift) == Fault::kEmbeddingId) {
     fail(ErrorCode::kInvalidArgument, "embedding: id ", static_cast<int32_t>(value), " is outside the table");
   }
+  fail(ErrorCode::kInternal, "cuda: step: a block waited in vain for another one's results");
 }
 
 }  // namespace wick::cuda
