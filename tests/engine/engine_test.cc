@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <thread>
 
@@ -350,6 +351,85 @@ TEST_P(EngineOnDevice, GivesAboutTheSameLogits) {
         power += std::pow(double{expected[i]}, 2);
       }
       EXPECT_LE(error / power, is_quantised(type) ? 2e-3 : type == DType::kBF16 ? 2e-4 : 1e-5) << dtype_name(type) << " " << dtype_name(kv_type);
+    }
+  }
+}
+
+// Sequences that end at different times, in several ways, and requests that come while others run.
+std::vector<std::vector<int32_t>> answers_of_many(Engine& engine, const std::map<int32_t, float>& bias) {
+  std::vector<Stream> streams;
+  for (int i = 0; i < 9; ++i) {
+    Request request = greedy("hello " + std::string(static_cast<size_t>(i * 7), 'x'), 5 + i * 11);
+    request.ignore_eos = i % 2 == 0;
+    if (i % 3 == 0) request.stop = {"ll", "\x01"};
+    request.sampling.logit_bias = bias;
+    streams.push_back(engine.submit(std::move(request)));
+  }
+  std::vector<std::vector<int32_t>> answers;
+  for (Stream& stream : streams) answers.push_back(collect(std::move(stream)).ids);
+  return answers;
+}
+
+TEST_P(EngineOnDevice, ChoosesOnTheDeviceWhatTheSamplerWould) {
+  TinyModel tiny;
+  tiny.spread = 0.3f;
+  const auto model = load_there(tiny, true);
+  for (const int32_t sequences : {1, 4}) {
+    Engine engine(model, {.max_sequences = sequences});
+    const auto expected = answers_of_many(engine, {{0, 0.0f}});  // a bias, though of nothing, is the sampler's
+    for (int repetition = 0; repetition < 3; ++repetition) EXPECT_EQ(expected, answers_of_many(engine, {})) << sequences << " sequences";
+  }
+}
+
+TEST_P(EngineOnDevice, ANaNEndsItsRequestWhoeverChooses) {
+  TinyModel tiny;
+  tiny.nan_weight_in_layer = 1;
+  Engine engine(load_there(tiny, true), {.max_sequences = 2});
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    EXPECT_EQ(ErrorCode::kInternal, error_of([&] { collect(engine.submit(greedy("hello", 20))); }));
+  }
+}
+
+// The logits of every position of a prompt, evaluated in steps of `chunk` tokens.
+std::vector<float> logits_in_steps(const std::shared_ptr<const Model>& model, const std::string& prompt, int64_t chunk) {
+  Engine engine(model, {.max_sequences = 1, .kv_type = DType::kF16, .prefill_chunk = chunk});
+  std::vector<float> all;
+  Request request = greedy(prompt, 1);
+  request.prompt_logits = Request::Logits::kAll;
+  request.on_prompt_logits = [&](int64_t, std::span<const float> logits) { all.insert(all.end(), logits.begin(), logits.end()); };
+  collect(engine.submit(std::move(request)));
+  return all;
+}
+
+// Models whose steps of one token are one kernel where the device has it: short and long contexts, both head sizes, heads alone and in groups.
+TEST_P(EngineOnDevice, StepsOfOneTokenGiveAboutTheSameLogits) {
+  std::string prompt = "hello";
+  for (int i = 0; i < 600; ++i) prompt += static_cast<char>('a' + i * i % 23);
+  for (const DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K}) {
+    for (const int64_t heads : {2, 4}) {
+      for (const int64_t kv_heads : {int64_t{1}, heads}) {
+        TinyModel tiny;
+        tiny.type = type;
+        tiny.layers = 3;
+        tiny.d_model = 256;
+        tiny.d_ff = 1280;
+        tiny.heads = heads;
+        tiny.kv_heads = kv_heads;
+        tiny.context = 768;
+        tiny.spread = 0.05f;
+        const std::vector<float> expected = logits_in_steps(load(tiny, {.threads = 2, .exact = true}), prompt, 512);
+        const auto model = load_there(tiny, false);
+        const std::vector<float> got = logits_in_steps(model, prompt, 1);
+        ASSERT_EQ(expected.size(), got.size());
+        double error = 0, power = 0;
+        for (size_t i = 0; i < got.size(); ++i) {
+          error += std::pow(double{got[i]} - expected[i], 2);
+          power += std::pow(double{expected[i]}, 2);
+        }
+        EXPECT_LE(error / power, type == DType::kBF16 ? 2e-4 : 1e-5) << dtype_name(type) << " " << heads << " heads, " << kv_heads << " for keys";
+        const std::vector<float> again = logits_in_steps(model, prompt, 1);
+        EXPECT_EQ(0, std::memcmp(got.data(), again.data(), got.size() * sizeof(float))) << "the same step gives the same bits";
+      }
     }
   }
 }

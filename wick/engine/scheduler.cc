@@ -3,33 +3,53 @@
 #include <algorithm>
 
 #include "wick/base/checked.h"
+#include "wick/ops/argmax.h"
 
 namespace wick {
+
+Scheduler::Flight::Flight(const SchedulerLimits& limits, const Device& device)
+    : buffer(nn::StepLimits{static_cast<int32_t>(limits.rows), static_cast<int32_t>(limits.sequences), limits.context}, device),
+      chosen(Tensor::staging({limits.logit_rows}, DType::kI32, device)) {
+  shares.reserve(static_cast<size_t>(limits.sequences));
+}
 
 Scheduler::Scheduler(Context& ctx, const LanguageModel& network, nn::KvPool& pool, const SchedulerLimits& limits)
     : ctx_(ctx),
       network_(network),
       pool_(pool),
       limits_(limits),
-      buffer_(nn::StepLimits{static_cast<int32_t>(limits.rows), static_cast<int32_t>(limits.sequences), limits.context}, ctx.device()),
+      flights_{{limits, ctx.device()}, {limits, ctx.device()}},
       workspace_(network.make_workspace(ctx.device(), {limits.rows, limits.logit_rows})),
       logits_(Tensor::empty({limits.logit_rows, network.dims().vocab}, DType::kF32, ctx.device())),
       readable_logits_(ctx.stream() ? Tensor::staging(logits_.shape(), DType::kF32, ctx.device()) : logits_),
+      chosen_(Tensor::empty({limits.logit_rows}, DType::kI32, ctx.device())),
       sampler_(network.dims().vocab) {
   running_.reserve(static_cast<size_t>(limits.sequences));
-  shares_.reserve(static_cast<size_t>(limits.sequences));
 }
+
+Scheduler::~Scheduler() { settle(); }
 
 void Scheduler::step() {
   drop_cancelled();
   admit();
-  if (running_.empty()) return;
-  plan();
+  if (running_.empty() && !ahead_) return;
   try {
-    run();
-    for (const Share& share : shares_) deliver(share);
+    Flight* const now = ahead_ ? ahead_ : &flights_[0];
+    Flight* const next = now == &flights_[0] ? &flights_[1] : &flights_[0];
+    if (!ahead_) {
+      next->shares.clear();
+      plan(*now);
+      run(*now, nullptr);
+    }
+    ahead_ = plan_ahead(*now, *next) ? next : nullptr;
+    if (ahead_) run(*next, now);
+    wait(*now);
+    for (const Share& share : now->shares) {
+      if (share.sequence) deliver(*now, share);
+    }
+    now->shares.clear();
   } catch (...) {
-    fail_step(current_failure());
+    fail_steps(current_failure());
     settle();
   }
   sweep();
@@ -94,27 +114,28 @@ void Scheduler::prepare(Sequence& sequence) {
 }
 
 // Every sequence that generates gets its one row first; prompts share the rest in order of admission.
-void Scheduler::plan() {
-  buffer_.clear();
-  shares_.clear();
+void Scheduler::plan(Flight& flight) {
+  flight.buffer.clear();
+  flight.shares.clear();
   int64_t rows = limits_.rows;
   int64_t logits = limits_.logit_rows;
   for (const bool prompts : {false, true}) {
     for (auto& sequence : running_) {
       if (sequence->in_prompt() != prompts || rows == 0 || logits == 0) continue;
       try {
-        if (!add_share(*sequence, rows, logits)) continue;
+        if (!add_share(flight, *sequence, rows, logits)) continue;
       } catch (...) {
         sequence->end(FinishReason::kNone, current_failure());
         continue;
       }
-      rows -= shares_.back().rows;
-      logits -= shares_.back().logits;
+      rows -= flight.shares.back().rows;
+      logits -= flight.shares.back().logits;
     }
   }
+  flight.greedy = chooses_on_device(flight);
 }
 
-bool Scheduler::add_share(Sequence& sequence, int64_t max_rows, int64_t max_logits) {
+bool Scheduler::add_share(Flight& flight, Sequence& sequence, int64_t max_rows, int64_t max_logits) {
   using Logits = Request::Logits;
   const std::span<const int32_t> pending = sequence.pending();
   const Logits wanted = sequence.request().prompt_logits;
@@ -128,25 +149,68 @@ bool Scheduler::add_share(Sequence& sequence, int64_t max_rows, int64_t max_logi
     return false;
   }
   const auto kind = all ? nn::LogitRows::kAll : last ? nn::LogitRows::kLast : nn::LogitRows::kNone;
-  const int32_t first_logit = buffer_.view().logit_count;
-  buffer_.add_sequence(pending.first(static_cast<size_t>(rows)), sequence.evaluated(), sequence.pages(), kind);
-  shares_.push_back({&sequence, rows, first_logit, buffer_.view().logit_count - first_logit});
+  const int32_t first_logit = flight.buffer.view().logit_count;
+  flight.buffer.add_sequence(pending.first(static_cast<size_t>(rows)), sequence.evaluated(), sequence.pages(), kind);
+  flight.shares.push_back({&sequence, rows, first_logit, flight.buffer.view().logit_count - first_logit});
   sequence.begin_step();
   return true;
 }
 
-void Scheduler::run() {
-  const StepBatch& batch = buffer_.upload(ctx_);
-  if (batch.rows == 0) return;
-  const Tensor logits = logits_.slice(0, 0, batch.logit_count);
-  network_.step(ctx_, batch, pool_, *workspace_, logits);
-  if (readable_logits_.raw() != logits_.raw()) ctx_.copy(readable_logits_.raw(), logits.raw(), logits.bytes());
-  ctx_.synchronize();
+// Whether nobody needs to see the step's logits.
+bool Scheduler::chooses_on_device(const Flight& flight) const {
+  return ctx_.stream() && std::all_of(flight.shares.begin(), flight.shares.end(), [](const Share& share) {
+    const Sequence& sequence = *share.sequence;
+    return sequence.greedy() && !(sequence.in_prompt() && sequence.request().prompt_logits != Request::Logits::kNone);
+  });
+}
+
+// The step after `now`, if it follows from what is known: every sequence adds the token that is being chosen for its one row.
+bool Scheduler::plan_ahead(const Flight& now, Flight& next) {
+  if (!now.greedy || now.shares.empty() || now.shares.size() != running_.size()) return false;
+  const bool all_go_on = std::all_of(now.shares.begin(), now.shares.end(), [](const Share& share) {
+    return share.sequence && !share.sequence->done() && !share.sequence->in_prompt() && share.sequence->goes_on();
+  });
+  if (!all_go_on) return false;
+  static constexpr int32_t kNotKnown = 0;
+  next.buffer.clear();
+  next.shares.clear();
+  for (const Share& share : now.shares) {
+    Sequence& sequence = *share.sequence;
+    if (!pool_.append(sequence.pages(), 1)) fail(ErrorCode::kInternal, "the cache has no page left for an admitted sequence");
+    const int32_t first_logit = next.buffer.view().logit_count;
+    next.buffer.add_sequence(std::span(&kNotKnown, 1), sequence.evaluated() + 1, sequence.pages(), nn::LogitRows::kLast);
+    next.shares.push_back({&sequence, 1, first_logit, 1});
+  }
+  next.greedy = true;
+  return true;
+}
+
+// Gives the step to the device. Its tokens are those that the step `before` chooses, if there is one.
+void Scheduler::run(Flight& flight, const Flight* before) {
+  const StepBatch& batch = flight.buffer.upload(ctx_);
+  if (batch.rows > 0) {
+    if (before) ctx_.copy(const_cast<int32_t*>(batch.on_device.tokens), chosen_.raw(), static_cast<uint64_t>(batch.rows) * sizeof(int32_t));
+    const Tensor logits = logits_.slice(0, 0, batch.logit_count);
+    network_.step(ctx_, batch, pool_, *workspace_, logits);
+    if (flight.greedy) {
+      const Tensor chosen = chosen_.slice(0, 0, batch.logit_count);
+      ops::greedy(ctx_, logits, chosen);
+      ctx_.copy(flight.chosen.raw(), chosen.raw(), chosen.bytes());
+    } else if (readable_logits_.raw() != logits_.raw()) {
+      ctx_.copy(readable_logits_.raw(), logits.raw(), logits.bytes());
+    }
+  }
+  if (ctx_.stream()) flight.mark = ctx_.stream()->mark();
+}
+
+void Scheduler::wait(const Flight& flight) {
+  if (ctx_.stream()) ctx_.stream()->wait(flight.mark);
 }
 
 // Hands the outcome of a step to one sequence. Its failure is its own.
-void Scheduler::deliver(const Share& share) {
+void Scheduler::deliver(const Flight& flight, const Share& share) {
   Sequence& sequence = *share.sequence;
+  if (sequence.done()) return;
   try {
     const Request& request = sequence.request();
     const int64_t vocab = network_.dims().vocab;
@@ -157,14 +221,26 @@ void Scheduler::deliver(const Share& share) {
       for (int32_t i = 0; i < share.logits; ++i) request.on_prompt_logits(first + i, row(i));
     }
     sequence.advance(share.rows);
-    if (!sequence.in_prompt() && !sequence.finished()) sequence.sample(sampler_, row(share.logits - 1));
+    if (sequence.in_prompt() || sequence.finished()) return;
+    if (flight.greedy) {
+      sequence.accept(flight.chosen.data<int32_t>()[share.first_logit + share.logits - 1]);
+    } else {
+      sequence.sample(sampler_, row(share.logits - 1));
+    }
   } catch (...) {
     sequence.end(FinishReason::kNone, current_failure());
   }
 }
 
-void Scheduler::fail_step(const Failure& failure) {
-  for (const Share& share : shares_) share.sequence->end(FinishReason::kNone, failure);
+// Ends all that is in a step.
+void Scheduler::fail_steps(const Failure& failure) {
+  ahead_ = nullptr;
+  for (Flight& flight : flights_) {
+    for (const Share& share : flight.shares) {
+      if (share.sequence) share.sequence->end(FinishReason::kNone, failure);
+    }
+    flight.shares.clear();
+  }
 }
 
 // Ends finished sequences and returns their pages.
@@ -176,6 +252,11 @@ void Scheduler::sweep() {
       continue;
     }
     sequence.end(sequence.finish_reason());
+    for (Flight& flight : flights_) {
+      for (Share& share : flight.shares) {
+        if (share.sequence == &sequence) share.sequence = nullptr;
+      }
+    }
     reserved_pages_ -= pages_for(sequence);
     it = running_.erase(it);  // and its pages go back
   }

@@ -1,4 +1,8 @@
 // Runs sequences together, one ragged step after another. Single-threaded: the engine's thread is its only user.
+//
+// On a device that works behind the caller's back tokens that need no more than the largest logit are chosen there, and while all that runs
+// is such sequences, each adding one token, the next step is given to the device before this one's tokens are read: its inputs are there
+// already. A sequence that turns out to have ended has then done one step more, whose results nobody reads.
 #pragma once
 
 #include <deque>
@@ -24,6 +28,7 @@ struct SchedulerLimits {
 class Scheduler {
  public:
   Scheduler(Context& ctx, const LanguageModel& network, nn::KvPool& pool, const SchedulerLimits& limits);
+  ~Scheduler();
 
   void submit(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
   int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
@@ -36,20 +41,33 @@ class Scheduler {
  private:
   // What one sequence does in a step.
   struct Share {
-    Sequence* sequence;
+    Sequence* sequence;  // null once it has ended
     int64_t rows;
     int32_t first_logit;
     int32_t logits;
   };
 
+  // A step from its plan until its results are handed out.
+  struct Flight {
+    Flight(const SchedulerLimits& limits, const Device& device);
+    nn::StepBuffer buffer;
+    std::vector<Share> shares;
+    Tensor chosen;  // i32 [logit_rows], with `greedy` the tokens
+    bool greedy = false;
+    uint64_t mark = 0;
+  };
+
   void drop_cancelled();
   void admit();
   void prepare(Sequence& sequence);  // for its first step
-  void plan();
-  bool add_share(Sequence& sequence, int64_t max_rows, int64_t max_logits);
-  void run();
-  void deliver(const Share& share);
-  void fail_step(const Failure& failure);
+  void plan(Flight& flight);
+  bool add_share(Flight& flight, Sequence& sequence, int64_t max_rows, int64_t max_logits);
+  bool chooses_on_device(const Flight& flight) const;
+  bool plan_ahead(const Flight& now, Flight& next);
+  void run(Flight& flight, const Flight* before);
+  void wait(const Flight& flight);
+  void deliver(const Flight& flight, const Share& share);
+  void fail_steps(const Failure& failure);
   void settle() noexcept;
   void sweep();
   int64_t pages_for(const Sequence& sequence) const;
@@ -58,14 +76,15 @@ class Scheduler {
   const LanguageModel& network_;
   nn::KvPool& pool_;
   SchedulerLimits limits_;
-  nn::StepBuffer buffer_;
+  Flight flights_[2];
+  Flight* ahead_ = nullptr;  // one that is on its way, from the step() before
   std::unique_ptr<Workspace> workspace_;
   Tensor logits_;          // [logit_rows, V]
   Tensor readable_logits_;  // the same where the CPU reads it
+  Tensor chosen_;           // i32 [logit_rows], the tokens chosen on the device
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
-  std::vector<Share> shares_;
   int64_t reserved_pages_ = 0;  // that the running sequences may come to need
 };
 

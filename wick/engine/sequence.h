@@ -38,6 +38,12 @@ class Sequence {
   void advance(int64_t count);     // `count` pending tokens are cached now
   // Chooses the next token from the logits of the last position. Throws Error(kInternal) when they are not numbers.
   void sample(Sampler& sampler, std::span<float> logits);
+  // The same with a token that was chosen already; below 0 says that the logits are not numbers.
+  void accept(int32_t id);
+  // Whether the largest logit is what sample() would choose.
+  bool greedy() const;
+  // Whether it goes on after one token more, unless that one ends it.
+  bool goes_on() const { return static_cast<int64_t>(tokens_.size()) + 1 < limit_; }
 
   bool finished() const { return finished_ != FinishReason::kNone; }  // the answer is complete
   bool done() const { return finished() || ended_; }                 // nothing more is to be done for it

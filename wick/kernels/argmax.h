@@ -9,6 +9,7 @@ namespace wick {
 struct ArgmaxArgs {
   RowsView x;            // f32, f16, bf16 (ref: f64 too), rows contiguous, 1 <= size < 2^31
   int32_t* y = nullptr;  // [x.count]
+  bool finite = false;   // cuda: -1 for a row whose largest element is not a finite number, too
 };
 
 // y = the lowest position of the largest element; -1 for a row that holds a NaN.

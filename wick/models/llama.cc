@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "wick/models/weight_loader.h"
 #include "wick/ops/attention.h"
+#include "wick/ops/decode_step.h"
 #include "wick/ops/embedding.h"
 #include "wick/ops/norm.h"
 
@@ -41,6 +43,8 @@ struct LlamaWorkspace final : Workspace {
   Tensor x, qkv, heads, hidden, last;
   // Of steps whose products round their inputs to bf16: in the memory of heads and hidden, and norms of x.
   Tensor rounded_heads, rounded_hidden, normed;
+  std::unique_ptr<ops::DecodeStep> decode;  // of a single row, where there is a kernel for that
+  bool looked_for_decode = false;
 };
 
 class Llama final : public LanguageModel {
@@ -80,6 +84,8 @@ class Llama final : public LanguageModel {
     DeviceStream* const stream = ctx.stream();
     const bool decodes = batch.rows == batch.sequences && batch.logit_count == batch.rows;
     if (!stream || !decodes) return run(ctx, batch, pool, space, logits);
+    find_decode(ctx, pool, space);
+    if (space.decode) space.decode->begin(ctx);
     stream->replay(step_key(ctx, batch, pool, space, logits), [&] { run(ctx, batch, pool, space, logits); });
   }
 
@@ -98,11 +104,34 @@ class Llama final : public LanguageModel {
     return key;
   }
 
+  void find_decode(Context& ctx, const nn::KvPool& pool, LlamaWorkspace& space) const {
+    if (std::exchange(space.looked_for_decode, true)) return;
+    DecodeModel model;
+    model.heads = static_cast<int32_t>(config_.dims.heads);
+    model.kv_heads = static_cast<int32_t>(config_.dims.kv_heads);
+    model.head_dim = static_cast<int32_t>(config_.dims.head_dim);
+    model.eps = static_cast<float>(config_.norm_eps);
+    for (const Layer& layer : layers_) {
+      for (const nn::Linear* linear : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) {
+        if (linear->has_bias()) return;
+      }
+      model.layers.push_back({layer.attention_norm.data<float>(), layer.qkv.weight().get(), layer.output.weight().get(),
+                              layer.mlp_norm.data<float>(), layer.gate_up.weight().get(), layer.down.weight().get()});
+    }
+    model.final_norm = final_norm_.data<float>();
+    model.head = head_.weight().get();
+    if (!head_.has_bias()) space.decode = ops::DecodeStep::make(ctx, model, pool.config().type);
+  }
+
   void run(Context& ctx, const StepBatch& batch, nn::KvPool& pool, LlamaWorkspace& space, const Tensor& logits) const {
     const auto rows = [&](const Tensor& buffer) { return buffer.slice(0, 0, batch.rows); };
     const Tensor x = rows(space.x);
     const Tensor tokens = ids(ctx, space.tokens, space.limits.rows, batch.tokens, batch.on_device.tokens, batch.rows);
     ops::embedding(ctx, tokens, *embedding_.weight(), x);
+    if (space.decode && batch.rows == 1 && batch.logit_count == 1) {
+      const KvLayerView layers[2] = {pool.layer(0), pool.layer(layers_.size() > 1 ? 1 : 0)};
+      return space.decode->run(ctx, x, space.rope.cos(), space.rope.sin(), batch, layers, logits);
+    }
     const bool round = rounds(ctx, batch.rows);
     const Tensor hidden = rows(round ? space.rounded_hidden : space.hidden), normed = rows(space.normed);
     for (size_t i = 0; i < layers_.size(); ++i) {

@@ -32,6 +32,7 @@ class Linear {
 
   int64_t inputs() const { return weight_->k; }
   int64_t outputs() const { return weight_->rows; }
+  bool has_bias() const { return bias_.defined(); }
   const std::shared_ptr<const PackedWeight>& weight() const { return weight_; }
 
   // y = x W^T + b, with the rest of `options` but the bias as ops::linear says. Shapes, aliasing and errors as there.

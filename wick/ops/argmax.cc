@@ -1,5 +1,6 @@
 #include "wick/ops/argmax.h"
 
+#include <cmath>
 #include <limits>
 
 #include "wick/kernels/argmax.h"
@@ -14,9 +15,7 @@ Shape leading_shape(const Tensor& x) {
   return Shape(std::span<const int64_t>(x.shape().begin(), static_cast<size_t>(x.rank() - 1)));
 }
 
-}  // namespace
-
-void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
+void check(Context& ctx, const Tensor& x, const Tensor& y) {
   require_kernels(ctx, "argmax");
   require_floating(ctx, "argmax", {{"x", x}});
   const Shape expected = leading_shape(x);
@@ -29,11 +28,33 @@ void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
   }
   require(x.dim(-1) >= 1 && x.dim(-1) <= std::numeric_limits<int32_t>::max(), "argmax: the last dimension of x is ", x.dim(-1),
           ", expected 1 to 2^31 - 1");
+}
+
+}  // namespace
+
+void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
+  check(ctx, x, y);
   if (x.elements() == 0) return;
   const Tensor source = with_contiguous_rows(ctx, x);
-  const ArgmaxArgs args{rows_of(source), y.data<int32_t>()};
+  ArgmaxArgs args;
+  args.x = rows_of(source);
+  args.y = y.data<int32_t>();
   if (x.dtype() == DType::kF64) return ref::argmax(ctx, args);
   run_kernel<cpu::argmax, cuda::argmax>(ctx, args);
+}
+
+void greedy(Context& ctx, const Tensor& logits, const Tensor& y) {
+  require(logits.defined() && logits.rank() == 2 && logits.dtype() == DType::kF32 && logits.is_contiguous(), "greedy: logits are not contiguous rows of f32");
+  if (!on_cuda(ctx)) {
+    argmax(ctx, logits, y);
+    for (int64_t row = 0; row < logits.dim(0); ++row) {
+      int32_t& best = y.data<int32_t>()[row];
+      if (best >= 0 && !std::isfinite(logits.data<float>()[row * logits.dim(1) + best])) best = -1;
+    }
+    return;
+  }
+  check(ctx, logits, y);
+  if (logits.elements() > 0) run_kernel<cpu::argmax, cuda::argmax>(ctx, ArgmaxArgs{rows_of(logits), y.data<int32_t>(), /*finite=*/true});
 }
 
 Tensor argmax(Context& ctx, const Tensor& x) {

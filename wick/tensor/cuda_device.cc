@@ -232,6 +232,7 @@ CudaStream::CudaStream(int index) : index_(index) {
   check(cudaSetDevice(index), "device");
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index), "device");
   check(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "device");
+  check(cudaDeviceGetAttribute(&can_run_together_, cudaDevAttrCooperativeLaunch, index), "device");
   void* fault = nullptr;
   check(cudaHostAlloc(&fault, sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped), "stream");
   fault_ = static_cast<uint64_t*>(fault);
@@ -239,6 +240,9 @@ CudaStream::CudaStream(int index) : index_(index) {
   cudaError_t status = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
   for (cudaEvent_t* event : {&begin_, &end_}) {
     if (status == cudaSuccess) status = cudaEventCreate(event);
+  }
+  for (cudaEvent_t& event : marks_) {
+    if (status == cudaSuccess) status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
   }
   if (status != cudaSuccess) destroy();
   check(status, "stream");
@@ -255,6 +259,9 @@ CudaStream::~CudaStream() {
 void CudaStream::destroy() {
   drop_graphs();
   for (cudaEvent_t event : {begin_, end_}) {
+    if (event) cudaEventDestroy(event);
+  }
+  for (cudaEvent_t event : marks_) {
     if (event) cudaEventDestroy(event);
   }
   if (stream_) cudaStreamDestroy(stream_);
@@ -317,14 +324,32 @@ void CudaStream::copy(void* to, const void* from, uint64_t bytes) {
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, use()), "copy");
 }
 
+uint64_t CudaStream::mark() {
+  check(cudaEventRecord(marks_[marked_ % kMarks], use()), "step");
+  return marked_++;
+}
+
+void CudaStream::wait(uint64_t mark) {
+  check(cudaSetDevice(index_), "device");
+  check(cudaEventSynchronize(marks_[mark % kMarks]), "step");
+  throw_fault();
+}
+
 void CudaStream::synchronize() {
   check(cudaStreamSynchronize(use()), "step");
+  throw_fault();
+}
+
+void CudaStream::throw_fault() {
   const uint64_t word = *static_cast<volatile uint64_t*>(fault_);
   *fault_ = 0;
+  if (word == 0) return;
+  ++faults_;
   const uint64_t value = word & ((uint64_t{1} << kFaultShift) - 1);
   if (static_cast<Fault>(word >> kFaultShift) == Fault::kEmbeddingId) {
     fail(ErrorCode::kInvalidArgument, "embedding: id ", static_cast<int32_t>(value), " is outside the table");
   }
+  fail(ErrorCode::kInternal, "cuda: step: a block waited in vain for another one's results");
 }
 
 }  // namespace wick::cuda

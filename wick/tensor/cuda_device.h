@@ -20,7 +20,7 @@ const DeviceBackend& backend();
 void check(cudaError_t status, const char* what);
 
 // What a kernel found wrong with its input: one word that the CPU sees too, 0 for nothing. The last one written counts.
-enum class Fault : uint64_t { kNone, kEmbeddingId };
+enum class Fault : uint64_t { kNone, kEmbeddingId, kLostStep };
 inline constexpr int kFaultShift = 56;  // the kind stands above, the offending value below
 
 class CudaStream;
@@ -58,6 +58,8 @@ class CudaStream final : public DeviceStream {
 
   void copy(void* to, const void* from, uint64_t bytes) override;
   void synchronize() override;
+  uint64_t mark() override;
+  void wait(uint64_t mark) override;
   void replay(uint64_t key, FunctionRef<void()> work) override;
   double seconds_of(FunctionRef<void()> work) override;
 
@@ -65,20 +67,28 @@ class CudaStream final : public DeviceStream {
   cudaStream_t use() const;
   uint64_t* fault() const { return fault_; }
   StagingRing& staging() { return staging_; }
+  uint64_t faults() const { return faults_; }  // how many have been thrown
   int multiprocessors() const { return multiprocessors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
+  bool can_run_together() const { return can_run_together_ != 0; }  // blocks of a kernel that wait for each other
 
  private:
+  static constexpr size_t kMarks = 4;
+
   void destroy();
+  void throw_fault();
   void capture(FunctionRef<void()> work, cudaGraphExec_t& graph);
   void drop_graphs();
 
   int index_;
-  int multiprocessors_ = 0, shared_bytes_ = 0;
+  int multiprocessors_ = 0, shared_bytes_ = 0, can_run_together_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
+  cudaEvent_t marks_[kMarks] = {};                        // of the latest marks, in turn
+  uint64_t marked_ = 0;
   uint64_t* fault_ = nullptr;
   StagingRing staging_;
+  uint64_t faults_ = 0;
   std::unordered_map<uint64_t, cudaGraphExec_t> graphs_;  // null: done once, not captured yet
 };
 

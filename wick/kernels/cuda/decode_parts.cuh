@@ -1,0 +1,152 @@
+// What the one kernel of a decode step is given, and the walk of a warp through all weights of a step.
+#pragma once
+
+#include "wick/kernels/cuda/weight_tiles.cuh"
+#include "wick/kernels/kv_page.h"
+
+namespace wick::cuda {
+
+inline constexpr int kStepWarps = 16;
+inline constexpr int kStepThreads = kStepWarps * kWarp;
+
+// The products of a layer in their order, and the one that follows the last layer.
+enum StepProduct : int { kQkv, kOutput, kGateUp, kDown, kHead, kStepProducts };
+inline constexpr int kMostParts = 3;  // segments of a product
+
+// The same in every layer.
+struct ProductShape {
+  int k;
+  int groups;            // of 8 outputs; of gate and up as many pairs
+  int parts;
+  int ends[kMostParts];  // of each segment's groups
+  int rows[kMostParts];
+  TilePlanes planes[kMostParts];
+  int first_weight;  // of LayerWeights
+  bool swiglu;       // a tile is 8 gates and their 8 ups
+};
+
+struct LayerWeights {
+  const float* norms[2];         // before attention, before the feed-forward
+  const std::byte* weights[7];  // q, k, v, output, gate, up, down
+};
+
+struct StepParams {
+  ProductShape products[kStepProducts];
+  const LayerWeights* layers;
+  int layer_count;
+  const float* final_norm;
+  const std::byte* head;
+  float eps;
+  int heads, kv_heads;
+  float score_scale;   // log2 e included
+  int chunks, shares;  // of a group's heads, of a long context's positions
+
+  // Buffers that are handed over, see hand_over.cuh: after attention's half of a layer and after the feed-forward's, projections, what
+  // attention gives, and the feed-forward's inside; and the shares of a long context.
+  uint32_t *middle, *end, *qkv, *attended, *hidden, *partial;
+  uint32_t* times;  // how often they were written: all but the last, the last
+  uint64_t* fault;
+
+  const float* x;
+  const float *cos, *sin;
+  int half;
+  const int32_t *position, *page_table;
+  KvLayerView cache;
+  int64_t layer_bytes;
+  float* logits;
+};
+
+// The tiles of a product that this block has.
+struct OwnTiles {
+  int begin, end;  // groups
+  int count;
+
+  __device__ explicit OwnTiles(const ProductShape& shape) {
+    const auto groups = static_cast<unsigned>(shape.groups);  // times blocks far below 2^32
+    begin = static_cast<int>(blockIdx.x * groups / gridDim.x);
+    end = static_cast<int>((blockIdx.x + 1) * groups / gridDim.x);
+    count = shape.swiglu ? end - begin : (end - begin + 1) / 2;
+  }
+};
+
+// The stages that a warp takes, in order: of each tile every kStepWarps-th unit of its inputs.
+template <class Tiles>
+class StepWalk {
+ public:
+  static constexpr int kPerUnit = kUnitInputs / Tiles::kInputs;
+
+  __device__ StepWalk(const StepParams& params, const LayerWeights* layers) : params_(params), layers_(layers) { begin_product(); }
+
+  // Asks for the next one, if there is one.
+  __device__ void ask(typename Tiles::Slot& slot) {
+    asm volatile("" ::: "memory");  // what was in the slot has been read
+    if (product_ < kStepProducts) {
+      source_.ask(slot, stage_, lane(), policy_);
+      ++stage_;
+      if (stage_ % kPerUnit == 0) stage_ += (kStepWarps - 1) * kPerUnit;
+      if (stage_ >= stages_) {
+        stage_ = warp() * kPerUnit;
+        if (++tile_ == tiles_) {
+          begin_product();
+        } else {
+          begin_tile();
+        }
+      }
+    }
+    end_stage();
+  }
+
+ private:
+  __device__ static int warp() { return static_cast<int>(threadIdx.x) / kWarp; }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+
+  __device__ void begin_product() {
+    do {
+      if (++product_ == kHead && ++layer_ < params_.layer_count) product_ = kQkv;
+      if (product_ == kStepProducts) return;
+      const ProductShape& shape = params_.products[product_];
+      const OwnTiles own(shape);
+      first_ = own.begin;
+      end_ = own.end;
+      tiles_ = own.count;
+      stages_ = shape.k / Tiles::kInputs;
+      stage_ = warp() * kPerUnit;
+    } while (tiles_ == 0 || stage_ >= stages_);
+    tile_ = 0;
+    begin_tile();
+  }
+
+  __device__ void begin_tile() {
+    const ProductShape& shape = params_.products[product_];
+    const std::byte* const* weights = product_ == kHead ? &params_.head : layers_[layer_].weights + shape.first_weight;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      int part = 0, group = first_ + (shape.swiglu ? tile_ : 2 * tile_ + half);
+      if (shape.swiglu) {
+        part = half;
+      } else if (half == 1) {
+        source_.whole = group < end_;
+        group = min(group, end_ - 1);
+      }
+      if (!shape.swiglu && shape.parts > 1) {
+        while (group >= shape.ends[part]) ++part;
+        if (part > 0) group -= shape.ends[part - 1];
+      }
+      const int last = shape.rows[part] - 1;
+      source_.set(half, weights[part], shape.planes[part], min(group * kHalfTile + lane() / 4, last), shape.k, lane());
+      if (lane() / kHalfTile == half)
+        source_.set_row(weights[part], shape.planes[part], min(group * kHalfTile + lane() % kHalfTile, last), shape.k);
+    }
+    if (shape.swiglu) source_.whole = true;
+  }
+
+  const StepParams& params_;
+  const LayerWeights* layers_;
+  const uint64_t policy_ = read_once();
+  int product_ = -1, layer_ = 0;
+  int first_, end_, tiles_, tile_;
+  int stages_, stage_;
+  typename Tiles::Source source_;
+};
+
+}  // namespace wick::cuda

@@ -1,0 +1,271 @@
+// Weights of one input row on their way through shared memory, in tiles of 16 outputs, which the tensor cores multiply as they lie there.
+//
+// A tile is two halves of 8 outputs from anywhere. Of a stage lane 4 g + t holds its share of output g of both halves: bytes that lie
+// together in memory, since a product's operands may lie in any order along k as long as it is the same one. The input stands in the other
+// operand's eight columns.
+#pragma once
+
+#include "wick/kernels/cuda/linear_parts.cuh"
+#include "wick/kernels/cuda/tensor_core.cuh"
+
+namespace wick::cuda {
+
+inline constexpr int kHalfTile = 8;             // outputs
+inline constexpr int kTileRows = 2 * kHalfTile;
+inline constexpr int kUnitInputs = 128;         // of an input that a warp rounds, and multiplies, at a time
+
+// Where a weight's planes begin, counted from its first byte; PackedBlocks of one that is given by its address only.
+struct TilePlanes {
+  int64_t high, scales, parts;
+};
+
+// Rows of bf16.
+struct Bf16Tiles {
+  static constexpr DType kType = DType::kBF16;
+  static constexpr int kInputs = 64;
+  static constexpr int kParts = kInputs / 32;
+  static constexpr int kSlots = 5;
+  static constexpr int kUnitWords = kUnitInputs / 8;  // of 16 bytes that a rounded unit takes
+
+  struct Slot {
+    uint4 weights[2][kParts][kWarp];
+  };
+
+  // A lane's four elements of a unit.
+  __device__ static void put_rounded(uint4* unit, int lane, const float (&x)[4]) {
+    auto* words = reinterpret_cast<__nv_bfloat162*>(unit + lane / 2) + lane % 2 * 2;
+    words[0] = __floats2bfloat162_rn(x[0], x[1]);
+    words[1] = __floats2bfloat162_rn(x[2], x[3]);
+  }
+
+  // A lane's share of both halves of a tile.
+  struct Source {
+    const uint4* words[2];
+    bool whole;  // there is a second half
+
+    __device__ void set(int half, const std::byte* data, const TilePlanes&, int row, int k, int lane) {
+      words[half] = reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(row) * (k / 8) + lane % 4;
+    }
+    __device__ void set_row(const std::byte*, const TilePlanes&, int, int) {}
+    __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int p = 0; p < kParts; ++p) {
+          copy16(&slot.weights[half][p][lane], words[half] + stage * (kInputs / 8) + p * 4, half == 0 || whole, policy);
+        }
+      }
+    }
+  };
+
+  // Column 0 has the input.
+  struct Sums {
+    float c[4] = {};
+
+    __device__ void add(const Slot& slot, const uint4* unit, int stage, int lane) {
+      const uint4* x = unit + stage % 2 * (kInputs / 8);
+#pragma unroll
+      for (int p = 0; p < kParts; ++p) {
+        const uint4 w = slot.weights[0][p][lane], v = slot.weights[1][p][lane];
+        uint4 b = {};
+        if (lane < 4) b = x[p * 4 + lane];
+        multiply<__nv_bfloat16>(c, {w.x, v.x, w.y, v.y}, b.x, b.y);
+        multiply<__nv_bfloat16>(c, {w.z, v.z, w.w, v.w}, b.z, b.w);
+      }
+    }
+    // Writes the tile's [16] sums.
+    __device__ void put(float* to, int lane) const {
+      if (lane % 4 != 0) return;
+      to[lane / 4] = c[0];
+      to[kHalfTile + lane / 4] = c[2];
+    }
+  };
+};
+
+// A block format, multiplied in integers. Lane 4 g + t has all of block t of a stage's four of each half, so a product would add up four
+// blocks, whose scales differ. It does not because columns 2 b and 2 b + 1 hold the input for block b and zeros for the others: the upper
+// and the lower byte of integers of 16 bits. So lane 4 g + t ends up with the sums of its own blocks, whose scales it has.
+//
+// A rounded unit is two planes of a word of 16 bytes for each column, plane j with words 2 j, 4 + 2 j, 2 j + 1 and 5 + 2 j of the block's
+// eight; then for each block the scale of its integers and the sums of its halves.
+template <DType kBlockType>
+struct BlockTiles {
+  static constexpr DType kType = kBlockType;
+  static constexpr FormatTraits kFormat = format_traits(kType);
+  static constexpr int kInputs = kUnitInputs;
+  static constexpr int kBlocks = kInputs / kBlock;
+  static constexpr int kWords = kFormat.high_bits == 4 ? 2 : 1;  // of 16 bytes to a block
+  static constexpr int kSlots = kFormat.high_bits == 4 ? 4 : kFormat.high_bits == 2 ? 5 : kFormat.high_bits == 1 ? 6 : 8;
+  static constexpr int kUnitWords = 5 * kBlocks;
+  static constexpr bool kHigh = kFormat.high_bits == 1 || kFormat.high_bits == 2;
+  static constexpr bool kWideScales = kFormat.minimum && !kFormat.super;
+
+  struct Slot {
+    uint4 quants[2][kWords][kWarp];
+    uint2 high[kHigh ? 2 * kWarp : 1];
+    alignas(16) uint32_t scales[kTileRows][kFormat.super ? 1 : kWideScales ? 4 : 2];
+    uint2 parts[kFormat.super ? kTileRows : 1];
+  };
+
+  __device__ static void put_rounded(uint4* unit, int lane, const float (&x)[4]) {
+    constexpr float kMost = 32512, kRound = 12582912.0f;  // adding it rounds: 1.5 * 2^23
+    uint32_t peak = 0;  // bits of numbers without a sign are ordered as they are
+#pragma unroll
+    for (int i = 0; i < 4; ++i) peak = max(peak, __float_as_uint(x[i]) & 0x7fffffffu);
+#pragma unroll
+    for (int step = 4; step > 0; step /= 2) peak = max(peak, __shfl_xor_sync(kAllLanes, peak, step));
+    const float largest = __uint_as_float(peak);
+    const float factor = largest >= 1e-30f ? __fdividef(kMost, largest) : 0.0f;
+    const float scale = peak < 0x7f800000u ? largest * (1 / kMost) : NAN;
+    uint32_t q[4];
+    int sum = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float rounded = fmaf(x[i], factor, kRound);
+      sum += static_cast<int>(rounded - kRound);
+      q[i] = __float_as_uint(rounded);
+    }
+    const uint32_t low = __byte_perm(__byte_perm(q[0], q[1], 0x0040), __byte_perm(q[2], q[3], 0x0040), 0x5410);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) q[i] += 128;  // the lower byte has a sign
+    const uint32_t high = __byte_perm(__byte_perm(q[0], q[1], 0x0051), __byte_perm(q[2], q[3], 0x0051), 0x5410);
+    const int block = lane / 8, word = lane % 8;
+    auto* column = reinterpret_cast<uint32_t*>(unit + word % 4 / 2 * 2 * kBlocks + 2 * block) + word % 2 * 2 + word / 4;
+    column[0] = high;
+    column[4] = low;
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    const int upper = __shfl_xor_sync(kAllLanes, sum, 4);
+    if (word == 0) {
+      *reinterpret_cast<float4*>(unit + 4 * kBlocks + block) = {scale, scale * static_cast<float>(sum), scale * static_cast<float>(upper), 0};
+    }
+  }
+
+  struct Source {
+    const uint4* quants[2];
+    const std::byte *high[2], *scales, *parts;  // the last two are of the row that the lane copies them for
+    uint32_t row_super;                         // the first superblock of that row
+    bool whole;
+
+    // row: the lane's own
+    __device__ void set(int half, const std::byte* data, const TilePlanes& planes, int row, int k, int lane) {
+      const uint32_t first = static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock);
+      quants[half] = reinterpret_cast<const uint4*>(data) + uint64_t{first} * kWords + lane % 4;
+      if constexpr (kHigh) high[half] = data + planes.high + uint64_t{first + static_cast<uint32_t>(lane % 4)} * (4 * kFormat.high_bits);
+    }
+    // Of all rows of the tile the one whose scales the lane copies.
+    __device__ void set_row(const std::byte* data, const TilePlanes& planes, int row, int k) {
+      const uint32_t first = static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock);
+      if constexpr (kFormat.super) {
+        row_super = first / kBlocksPerSuper;
+        scales = data + planes.scales;
+        parts = data + planes.parts + uint64_t{first} * 2;
+      } else {
+        scales = data + planes.scales + uint64_t{first} * (kFormat.minimum ? 4 : 2);
+      }
+    }
+    __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
+      const int t = lane % 4;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const bool inside = half == 0 || whole;
+        const uint4* from = quants[half] + stage * (kBlocks * kWords);
+        if constexpr (kWords == 1) {
+          copy16(&slot.quants[half][0][lane], from, inside, policy);
+        } else {  // neighbouring lanes take neighbouring words, and hand them over
+          copy16(&slot.quants[half][t % 2][lane - t + t / 2], from, inside, policy);
+          copy16(&slot.quants[half][t % 2][lane - t + 2 + t / 2], from + 4, inside, policy);
+        }
+        if constexpr (kFormat.high_bits == 1) copy_word(&slot.high[half * kWarp + lane].x, high[half] + stage * kBlocks * 4, inside);
+        if constexpr (kFormat.high_bits == 2) copy_word(&slot.high[half * kWarp + lane], high[half] + stage * kBlocks * 8, inside);
+      }
+      if (lane >= kTileRows) return;
+      const bool inside = lane < kHalfTile || whole;
+      if constexpr (kFormat.super) {
+        const uint32_t super = row_super + static_cast<uint32_t>(stage) / 2;
+        copy_word(&slot.scales[lane][0], reinterpret_cast<const uint32_t*>(scales) + (kFormat.minimum ? super : super / 2), inside);
+        copy_word(&slot.parts[lane], parts + stage * (kBlocks * 2), inside);
+      } else if constexpr (kWideScales) {
+        copy16(reinterpret_cast<uint4*>(slot.scales[lane]), reinterpret_cast<const uint4*>(scales) + stage, inside, policy);
+      } else {
+        copy_word(reinterpret_cast<uint2*>(slot.scales[lane]), reinterpret_cast<const uint2*>(scales) + stage, inside);
+      }
+    }
+  };
+
+  // Of a lane's two outputs.
+  struct Sums {
+    float sums[2] = {};
+
+    __device__ static BlockScales scales_of(const Slot& slot, int row, int t, int stage) {
+      if constexpr (kFormat.super) {
+        uint32_t d = slot.scales[row][0];
+        if (!kFormat.minimum) d >>= stage / 2 % 2 * 16;  // rows have an even number of superblocks
+        return unpack_scales<kType>(d, reinterpret_cast<const uchar2*>(&slot.parts[row])[t]);
+      } else if constexpr (kWideScales) {
+        return unpack_scales<kType>(slot.scales[row][t], {});
+      } else {
+        return unpack_scales<kType>(reinterpret_cast<const uint16_t*>(slot.scales[row])[t], {});
+      }
+    }
+
+    __device__ static BlockIntegers integers_of(const Slot& slot, int half, int lane) {
+      uint4 quants[kQuantWords<kType>];
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) quants[i] = slot.quants[half][i][lane];
+      uint2 bits = {};
+      if constexpr (kHigh) bits = slot.high[half * kWarp + lane];
+      return unpack_block<kType>(quants, bits);
+    }
+
+    __device__ void add(const Slot& slot, const uint4* x, int stage, int lane) {
+      constexpr float kOffset = -static_cast<float>(kFormat.offset);
+      const int g = lane / 4, t = lane % 4;
+      const BlockIntegers w = integers_of(slot, 0, lane), v = integers_of(slot, 1, lane);
+      uint4 b[2] = {};
+      if (g / 2 == t) {
+        b[0] = x[g];
+        b[1] = x[2 * kBlocks + g];
+      }
+      const uint32_t words[8] = {b[0].x, b[0].y, b[0].z, b[0].w, b[1].x, b[1].y, b[1].z, b[1].w};
+      int c[4] = {}, upper[4] = {};  // Q6_K has scales of their own for the halves of a block
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if constexpr (kType == DType::kQ6_K) {
+          multiply(c, {w.low[i], v.low[i], 0, 0}, words[2 * i], 0);
+          multiply(upper, {0, 0, w.high[i], v.high[i]}, 0, words[2 * i + 1]);
+        } else {
+          multiply(c, {w.low[i], v.low[i], w.high[i], v.high[i]}, words[2 * i], words[2 * i + 1]);
+        }
+      }
+      const float4 info = *reinterpret_cast<const float4*>(x + 4 * kBlocks + t);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const BlockScales scales = scales_of(slot, half * kHalfTile + g, t, stage);
+        const float sum = info.x * static_cast<float>(c[2 * half] * 256 + c[2 * half + 1]);
+        if constexpr (kType == DType::kQ6_K) {
+          const float second = info.x * static_cast<float>(upper[2 * half] * 256 + upper[2 * half + 1]);
+          sums[half] = fmaf(scales.scale[0], fmaf(kOffset, info.y, sum), sums[half]);
+          sums[half] = fmaf(scales.scale[1], fmaf(kOffset, info.z, second), sums[half]);
+        } else if constexpr (kFormat.minimum) {
+          sums[half] = fmaf(scales.minimum, info.y + info.z, fmaf(scales.scale[0], sum, sums[half]));
+        } else if constexpr (kFormat.offset != 0) {
+          sums[half] = fmaf(scales.scale[0], fmaf(kOffset, info.y + info.z, sum), sums[half]);
+        } else {
+          sums[half] = fmaf(scales.scale[0], sum, sums[half]);
+        }
+      }
+    }
+
+    // Writes the tile's [16] sums.
+    __device__ void put(float* to, int lane) const {
+      const bool odd = lane & 1;  // which of the two outputs the lane goes on with
+      float kept = odd ? sums[1] : sums[0];
+      kept += __shfl_xor_sync(kAllLanes, odd ? sums[0] : sums[1], 1);
+      kept += __shfl_xor_sync(kAllLanes, kept, 2);
+      if (lane % 4 < 2) to[lane % 2 * kHalfTile + lane / 4] = kept;
+    }
+  };
+};
+
+}  // namespace wick::cuda
