@@ -170,6 +170,7 @@ class BenchCommand : public Command {
             {"isa", isa_name(model.options().isa)},
             {"threads", threads_of(model)},
             {"exact", model.options().exact},
+            {"type", model.options().weight_type.empty() ? Json(nullptr) : Json(model.options().weight_type)},
             {"kv_type", model_.kv_type_name()},
             {"prompt_tokens", prompt_},
             {"gen_tokens", generate_},
