@@ -46,6 +46,7 @@ class Scheduler {
   void admit();
   void prepare(Sequence& sequence);  // for its first step
   void plan();
+  bool make_up_prompt(Sequence& sequence);
   bool add_share(Sequence& sequence, int64_t max_rows, int64_t max_logits);
   void run();
   void deliver(const Share& share);
