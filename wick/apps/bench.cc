@@ -64,8 +64,8 @@ class BenchCommand : public Command {
     flags.toggle("--json", json_, "One JSON object");
     flags.footer(
         "Decode counts the tokens after the first, of all sequences together. read_gb_s is the median speed of reading a buffer of 1 GiB\n"
-        "on the same device, with the same threads, between the repetitions. decode_bandwidth_fraction is (weight_bytes + cache_bytes) x steps per second /\n"
-        "read_gb_s; cache_bytes are the keys and values that a step reads on average.");
+        "on the same device, with the same threads, between the repetitions. decode_bandwidth_fraction is (weight_bytes + cache_bytes) x\n"
+        "steps per second / read_gb_s; cache_bytes are the keys and values that a step reads on average.");
   }
 
   int run(const Flags& flags) override {
