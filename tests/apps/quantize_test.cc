@@ -4,16 +4,16 @@
 
 #include <filesystem>
 #include <limits>
+#include <set>
 
 #include "tests/apps/wick_process.h"
 #include "tests/apps/wick_session.h"
 #include "tests/support/tiny_model.h"
-#include "wick/apps/weight_types.h"
+#include "wick/formats/weight_types.h"
 
 namespace wick::test {
 namespace {
 
-using apps::find_recipe;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -57,7 +57,7 @@ class Quantize : public testing::Test {
 TEST_F(Quantize, EveryTypeCanBeWrittenAndRun) {
   const TinyModelFile model(wide());
   const nlohmann::json before = inspect(model.path());
-  for (const std::string& type : apps::recipe_names()) {
+  for (const std::string& type : recipe_names()) {
     SCOPED_TRACE(type);
     const WickResult result = quantize(model.path(), type, {"--json"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -210,6 +210,67 @@ TEST_F(Quantize, ATruncatedModelLeavesNothing) {
   for (const size_t length : {size_t{0}, size_t{100}, whole.size() / 2, whole.size() - 1}) {
     expect_refused(quantize(other.write("cut.gguf", whole.substr(0, length)), "q8_0"), 3, "cut.gguf");
   }
+}
+
+// --type of the commands that load a model: what a quantised file would give, bit for bit.
+TEST_F(Quantize, ConvertingOnLoadIsTheSame) {
+  TinyModel mixed = wide();
+  mixed.layers = 9;
+  mixed.tied = false;
+  mixed.type = DType::kBF16;
+  const TinyModelFile whole(mixed), narrow;  // rows of 64 and 96 get substitutes
+  const std::string logits = folder_.path() + "/logits.npy";
+  const auto logits_of = [&](const std::string& model, std::vector<std::string> more) {
+    more.insert(more.begin(), {"logits", model, "--ids", "1,2,3,200,5", "--all", "--out", logits});
+    const WickResult result = run_wick(more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    return read_all(logits);
+  };
+  for (const TinyModelFile* model : {&whole, &narrow}) {
+    std::set<std::string> seen;
+    for (const std::string& type : recipe_names()) {
+      SCOPED_TRACE(type);
+      ASSERT_EQ(quantize(model->path(), type).exit_code, 0);
+      const std::string expected = logits_of(out(), {});
+      EXPECT_TRUE(expected == logits_of(model->path(), {"--type", type}));
+      EXPECT_TRUE(logits_of(out(), {"--exact"}) == logits_of(model->path(), {"--type", type, "--exact"}));
+      seen.insert(expected);
+    }
+    EXPECT_GT(seen.size(), recipe_names().size() / 2);  // the types differ
+  }
+}
+
+TEST_F(Quantize, ConvertingOnLoadIsSaidAndCounted) {
+  TinyModel tiny = wide();
+  tiny.type = DType::kQ8_0;
+  const TinyModelFile model(tiny);
+  ASSERT_EQ(quantize(model.path(), "q4_0").exit_code, 0);
+  const std::vector<std::string> bench = {"bench", "-p", "0", "-n", "2", "-r", "1", "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), bench.begin(), bench.end());
+    return run_wick(more);
+  };
+  const WickResult converted = with({model.path(), "--type", "q4_0"}), written = with({out()});
+  ASSERT_EQ(converted.exit_code, 0) << converted.err;
+  EXPECT_EQ(converted.json()["weight_bytes"], written.json()["weight_bytes"]);
+  EXPECT_EQ(converted.json()["type"], "q4_0");
+  EXPECT_TRUE(written.json()["type"].is_null());
+  EXPECT_THAT(converted.err, HasSubstr("quantised before"));
+  for (const std::vector<std::string>& command : {std::vector<std::string>{"run", "-m", model.path(), "--raw", "-p", "x", "-n", "1", "--temperature", "0"},
+                                                  {"score", model.path(), "-p", "xyz"},
+                                                  {"chat", "-m", model.path()}}) {
+    std::vector<std::string> all = command;
+    all.insert(all.end(), {"--type", "q8_0"});
+    EXPECT_EQ(run_wick(all).exit_code, 0) << command[0];
+    all.back() = "q3_k";
+    EXPECT_EQ(run_wick(all).exit_code, 2) << command[0];
+  }
+  TinyModel broken;
+  broken.nan_weight_in_layer = 1;
+  const WickResult refused = run_wick({"score", TinyModelFile(broken).path(), "-p", "xyz", "--type", "q8_0"});
+  EXPECT_EQ(refused.exit_code, 3);
+  EXPECT_THAT(refused.err, HasSubstr("tensor 'blk.1.ffn_up.weight', row 0, element 0 is nan"));
 }
 
 TEST_F(Quantize, AnInterruptLeavesNothing) {

@@ -9,7 +9,7 @@
 #include "tests/apps/wick_process.h"
 #include "wick/apps/random_weights.h"
 #include "wick/apps/synth_model.h"
-#include "wick/apps/weight_types.h"
+#include "wick/formats/weight_types.h"
 #include "wick/formats/model_file.h"
 #include "wick/kernels/block_format.h"
 
@@ -52,7 +52,7 @@ class Synth : public testing::Test {
 
 TEST_F(Synth, EveryTypeRunsAndItsLogitsAreInRange) {
   const std::string npy = folder_.path() + "/logits.npy";
-  for (const std::string& type : apps::recipe_names()) {
+  for (const std::string& type : recipe_names()) {
     SCOPED_TRACE(type);
     const WickResult result = synth("tiny", type, {"--json"});
     ASSERT_EQ(result.exit_code, 0) << result.err;

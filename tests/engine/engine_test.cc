@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -32,6 +33,7 @@ thread_local bool test_thread = false;
 namespace wick {
 namespace {
 
+using test::kTinyVocab;
 using test::TinyModel;
 using test::TinyModelFile;
 
@@ -126,6 +128,86 @@ TEST(Engine, ResultsDoNotDependOnChunksThreadsOrCompany) {
   }
 }
 
+// What a request gives: the logits of its prompt, position by position or of the last one, and the tokens after it.
+struct Outcome {
+  std::vector<float> logits;
+  std::vector<int32_t> ids;
+};
+
+std::vector<Outcome> outcomes(Engine& engine, const std::vector<int64_t>& lengths, Request::Logits wanted) {
+  std::vector<Outcome> all(lengths.size());
+  std::vector<Stream> streams;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    Request request = greedy("", 12);
+    request.prompt.reset();
+    for (int64_t t = 0; t < lengths[i]; ++t) request.prompt_ids.push_back(static_cast<int32_t>((t * 37 + t * t + static_cast<int64_t>(i)) % 250));
+    request.prompt_logits = wanted;
+    request.on_prompt_logits = [&out = all[i].logits](int64_t, std::span<const float> logits) { out.insert(out.end(), logits.begin(), logits.end()); };
+    streams.push_back(engine.submit(std::move(request)));
+  }
+  for (size_t i = 0; i < streams.size(); ++i) all[i].ids = collect(std::move(streams[i])).ids;
+  return all;
+}
+
+bool same_bits(std::span<const float> a, std::span<const float> b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0; }
+
+// Bit for bit, with more threads than cores, over the border of attention's blocks, and beside requests of all kinds.
+TEST(Engine, LogitsDoNotDependOnChunksThreadsOrCompany) {
+  const struct {
+    DType type, kv_type;
+  } kinds[] = {{DType::kQ4_0, DType::kF16}, {DType::kQ4_K, DType::kQ8_0}, {DType::kQ6_K, DType::kBF16}, {DType::kQ8_0, DType::kF16}, {DType::kBF16, DType::kBF16}, {DType::kF16, DType::kF32}};
+  const std::vector<int64_t> lengths = {300, 45, 1, 70};
+  for (const auto& kind : kinds) {
+    TinyModel tiny;
+    tiny.type = kind.type;
+    tiny.d_model = 256;
+    tiny.d_ff = 512;
+    const TinyModelFile file(tiny);
+    std::vector<Outcome> expected;
+    {
+      Engine alone(Model::load(file.path(), {.threads = 1}), {.max_sequences = 1, .kv_type = kind.kv_type});
+      expected = outcomes(alone, lengths, Request::Logits::kAll);
+    }
+    const struct {
+      int threads;
+      int32_t sequences;
+      int64_t chunk;
+    } cases[] = {{1, 4, 512}, {2, 4, 1}, {2, 2, 512}, {3, 4, 7}, {5, 3, 100}, {8, 4, 64}, {16, 1, 512}, {16, 4, 512}, {16, 4, 33}};
+    for (const auto& c : cases) {
+      SCOPED_TRACE(std::string(dtype_name(kind.type)) + ", " + std::to_string(c.threads) + " threads, " + std::to_string(c.sequences) + " sequences, chunks of " + std::to_string(c.chunk));
+      Engine engine(Model::load(file.path(), {.threads = c.threads}), {.max_sequences = c.sequences, .kv_type = kind.kv_type, .prefill_chunk = c.chunk});
+      const std::vector<Outcome> all = outcomes(engine, lengths, Request::Logits::kAll), last = outcomes(engine, lengths, Request::Logits::kLast);
+      for (size_t i = 0; i < lengths.size(); ++i) {
+        EXPECT_TRUE(same_bits(expected[i].logits, all[i].logits)) << "prompt of " << lengths[i];
+        EXPECT_TRUE(same_bits(std::span(expected[i].logits).last(kTinyVocab), last[i].logits)) << "prompt of " << lengths[i];
+        EXPECT_EQ(expected[i].ids, all[i].ids);
+        EXPECT_EQ(expected[i].ids, last[i].ids);
+      }
+    }
+  }
+}
+
+TEST(Engine, AMadeUpPromptIsACacheOfOrdinaryNumbers) {
+  for (const DType kv : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
+    Engine engine(load(), {.max_sequences = 2, .kv_type = kv});
+    for (const int64_t count : {1, 63, 64, 65, 300}) {
+      Request request = greedy("", 30);
+      request.prompt.reset();
+      request.prompt_ids.assign(static_cast<size_t>(count) + 2, 7);
+      request.made_up_prompt = count;
+      int64_t positions = 0;
+      request.prompt_logits = Request::Logits::kAll;
+      request.on_prompt_logits = [&](int64_t position, std::span<const float>) { positions += position >= count ? 1 : 1000; };
+      const Answer first = collect(engine.submit(request)), again = collect(engine.submit(request));
+      EXPECT_EQ(30u, first.ids.size());
+      EXPECT_EQ(first.ids, again.ids);
+      EXPECT_EQ(4, positions);
+      request.made_up_prompt = count + 2;
+      EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
+    }
+  }
+}
+
 TEST(Engine, TheSameSeedGivesTheSameTextAndTheSeedIsReported) {
   const auto model = load();
   Engine engine(model, {.max_sequences = 2});
@@ -198,7 +280,7 @@ TEST(Engine, RefusesRequestsThatMakeNoSense) {
   request.prompt_ids = {1};
   EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
   request.prompt.reset();
-  request.prompt_ids = {test::kTinyVocab};
+  request.prompt_ids = {kTinyVocab};
   EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
   request.prompt_ids = {-1};
   EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit(request); }));
@@ -439,7 +521,7 @@ TEST(Model, SaysWhatItIs) {
   EXPECT_EQ("tiny", model->name());
   EXPECT_EQ("llama", model->architecture());
   EXPECT_EQ(512, model->context_length());
-  EXPECT_EQ(test::kTinyVocab, model->vocab_size());
+  EXPECT_EQ(kTinyVocab, model->vocab_size());
   EXPECT_EQ("hello", model->detokenize(model->tokenize("hello")));
   EXPECT_GT(model->weight_bytes_per_token(), 100000u);
 }

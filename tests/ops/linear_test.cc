@@ -229,6 +229,37 @@ TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
   }
 }
 
+// On the CPU bit for bit: for every instruction set, few rows and many, gates and ups of different types and in one segment, x of any stride.
+TEST(Linear, NormAndSwigluOnTheWayChangeNoBit) {
+  const struct {
+    std::vector<DType> types;
+    int64_t outputs;  // of each
+  } cases[] = {{{DType::kQ8_0, DType::kQ4_1}, 144}, {{DType::kQ6_K, DType::kQ6_K}, 70}, {{DType::kBF16, DType::kF16}, 33}, {{DType::kF32, DType::kQ5_0}, 16}, {{DType::kQ4_0}, 96}, {{DType::kQ8_0, DType::kQ8_0, DType::kF32, DType::kBF16}, 40}};
+  constexpr int64_t k = 512;
+  for (const Isa isa : isas()) {
+    Context ctx(Device::cpu(), {.threads = 3, .isa = isa});
+    for (const auto& c : cases) {
+      PackedWeight weight;
+      for (const DType type : c.types) {
+        WeightSource source = ops::weight_source(random_weight(type, c.outputs, k, 3));
+        source.precise = type == DType::kQ4_1;
+        ops::append_weight(ctx, source, false, weight);
+      }
+      const Tensor norm = Tensor::from_values(normals(k, 5), {k}), bias = Tensor::from_values(normals(weight.rows, 6), {weight.rows});
+      for (const int64_t t : {1, 7, 40, 131}) {
+        const Tensor wide = Tensor::from_values(normals(t * (k + 3), 7), {t, k + 3}), x = wide.slice(1, 0, k);
+        const Tensor product = ops::linear(ctx, ops::rms_norm(ctx, x, norm, 1e-5), weight, {.bias = &bias});
+        const std::string what = std::string(isa_name(isa)) + " " + dtype_name(c.types[0]) + " t=" + std::to_string(t);
+        EXPECT_TRUE(test::same_bits(product, ops::linear(ctx, x, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5}))) << what;
+        const Tensor gated = ops::linear(ctx, x, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5, .swiglu = true});
+        EXPECT_TRUE(test::same_bits(ops::swiglu(ctx, product), gated)) << what;
+        const Tensor plain = ops::linear(ctx, x, weight);
+        EXPECT_TRUE(test::same_bits(ops::swiglu(ctx, plain), ops::linear(ctx, x, weight, {.swiglu = true}))) << what;
+      }
+    }
+  }
+}
+
 // More inputs than a block's memory holds for all rows at once, or for any.
 TEST_P(LinearOnDevice, ManyInputs) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());

@@ -15,11 +15,14 @@ namespace {
 constexpr int64_t kBlockWords = int64_t{1} << 17;  // 1 MiB: what one worker reads before it asks for more
 constexpr uint64_t kBlockBytes = kBlockWords * sizeof(uint64_t);
 
-// Independent sums, so that the loop waits for memory and not for the additions.
+// Independent sums, so that the loop waits for memory and not for the additions; asked for ahead, as the kernels do: without it Zen 3 reads a
+// sixth less.
 uint64_t sum_block(const uint64_t* data, int64_t words) {
   constexpr int kLanes = 16;
+  constexpr int64_t kAhead = 2048 / sizeof(uint64_t);
   uint64_t sums[kLanes] = {};
   for (int64_t i = 0; i < words; i += kLanes) {
+    for (int64_t ahead = 0; ahead < kLanes; ahead += 8) __builtin_prefetch(data + i + kAhead + ahead);
     for (int lane = 0; lane < kLanes; ++lane) sums[lane] += data[i + lane];
   }
   uint64_t sum = 0;

@@ -57,15 +57,15 @@ class BenchCommand : public Command {
     flags.group("Measurement");
     flags.integer("-p,--prompt-tokens", "N", 0, kMostTokens, prompt_flag_, "Tokens of the prompt; default 512; 0: leave prefill out");
     flags.integer("-n,--gen-tokens", "N", 0, kMostTokens, generate_flag_, "Tokens to generate; default 128; 0: leave decode out");
-    flags.integer("-d,--depth", "N", 0, kMostTokens, depth_flag_, "Tokens already in the context before decoding; default 0");
+    flags.integer("-d,--depth", "N", 0, kMostTokens, depth_flag_, "Tokens already in the context before decoding, with made-up keys and values; default 0");
     flags.integer("--sequences", "N", 1, 4096, sequences_flag_, "Requests decoded together; default 1");
     flags.integer("-r,--repetitions", "N", 1, 1000, repetitions_flag_, "Repetitions after one warm-up; default 5");
     flags.group("Output");
     flags.toggle("--json", json_, "One JSON object");
     flags.footer(
         "Decode counts the tokens after the first, of all sequences together. read_gb_s is the median speed of reading a buffer of 1 GiB\n"
-        "on the same device, with the same threads, between the repetitions. decode_bandwidth_fraction is weight_bytes x steps per second /\n"
-        "read_gb_s.");
+        "on the same device, with the same threads, between the repetitions. decode_bandwidth_fraction is (weight_bytes + cache_bytes) x\n"
+        "steps per second / read_gb_s; cache_bytes are the keys and values that a step reads on average.");
   }
 
   int run(const Flags& flags) override {
@@ -78,6 +78,7 @@ class BenchCommand : public Command {
     const std::shared_ptr<const Model> model = model_.load(model_.choose(flags, positional_), options);
     Engine engine(model, options);
     load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    cache_bytes_ = engine.kv_bytes_per_position() * static_cast<double>(sequences_) * (static_cast<double>(depth_) + static_cast<double>(generate_ + 3) / 2);
     measure(engine, threads_of(*model));
     if (json_) {
       print_json(result_json(*model));
@@ -139,7 +140,9 @@ class BenchCommand : public Command {
     std::vector<Stream> streams;
     for (int64_t i = 0; i < sequences_; ++i) {
       const auto stream = static_cast<uint64_t>(i + 1);
-      streams.push_back(engine.submit(request_for(fixed_ids(depth_ + 1, engine.model().vocab_size(), stream), generate_ + 1)));
+      Request request = request_for(fixed_ids(depth_ + 1, engine.model().vocab_size(), stream), generate_ + 1);
+      request.made_up_prompt = depth_;
+      streams.push_back(engine.submit(std::move(request)));
     }
     double slowest_ms = 0;
     for (Stream& stream : streams) {
@@ -159,7 +162,7 @@ class BenchCommand : public Command {
 
   double bandwidth_fraction(const Model& model) const {
     const double steps_per_second = median(decode_rates_) / static_cast<double>(sequences_);
-    return static_cast<double>(model.weight_bytes_per_token()) * steps_per_second / (median(bandwidth_) * 1e9);
+    return (static_cast<double>(model.weight_bytes_per_token()) + cache_bytes_) * steps_per_second / (median(bandwidth_) * 1e9);
   }
 
   Json result_json(const Model& model) const {
@@ -170,6 +173,7 @@ class BenchCommand : public Command {
             {"isa", isa_name(model.options().isa)},
             {"threads", threads_of(model)},
             {"exact", model.options().exact},
+            {"type", model.options().weight_type.empty() ? Json(nullptr) : Json(model.options().weight_type)},
             {"kv_type", model_.kv_type_name()},
             {"prompt_tokens", prompt_},
             {"gen_tokens", generate_},
@@ -179,6 +183,7 @@ class BenchCommand : public Command {
             {"prefill_tok_s", summary_json(prefill_rates_)},
             {"decode_tok_s", summary_json(decode_rates_)},
             {"weight_bytes", model.weight_bytes_per_token()},
+            {"cache_bytes", generate_ > 0 ? Json(static_cast<uint64_t>(cache_bytes_)) : Json(nullptr)},
             {"read_gb_s", median(bandwidth_)},
             {"read_buffer_bytes", bandwidth_bytes_},
             {"decode_bandwidth_fraction", generate_ > 0 ? Json(bandwidth_fraction(model)) : Json(nullptr)},
@@ -199,7 +204,8 @@ class BenchCommand : public Command {
     if (bandwidth_bytes_ < ReadBandwidth::kWantedBytes) text += ", over only " + format_bytes(bandwidth_bytes_) + " for want of memory";
     text += "\n";
     if (generate_ > 0) {
-      text += "weights per token   " + format_bytes(model.weight_bytes_per_token()) + ", " + format_fixed(bandwidth_fraction(model) * 100, 0) + " % of the bandwidth\n";
+      text += concat("weights, cache      ", format_bytes(model.weight_bytes_per_token()), ", ", format_bytes(static_cast<uint64_t>(cache_bytes_)), " a step: ",
+                     format_fixed(bandwidth_fraction(model) * 100, 0), " % of the bandwidth\n");
     }
     text += "load                " + format_fixed(load_ms_, 0) + " ms, of it weights " + format_fixed(model.weights_ms(), 0) + " ms\n";
     if (peak_device_ > 0) text += "peak device memory  " + format_bytes(peak_device_) + "\n";
@@ -214,6 +220,7 @@ class BenchCommand : public Command {
   std::vector<double> prefill_rates_, decode_rates_, bandwidth_;
   uint64_t bandwidth_bytes_ = 0, peak_rss_ = 0, peak_device_ = 0;
   double load_ms_ = 0;
+  double cache_bytes_ = 0;  // that a decode step reads, on average
 };
 
 }  // namespace

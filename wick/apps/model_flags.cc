@@ -7,6 +7,7 @@
 #include "wick/apps/terminal.h"
 #include "wick/base/error.h"
 #include "wick/engine/memory_plan.h"
+#include "wick/formats/weight_types.h"
 
 namespace wick::apps {
 
@@ -23,6 +24,7 @@ void ModelFlags::declare(Flags& flags) {
   flags.choice("--kv-type", "TYPE", {"f32", "bf16", "f16", "q8_0"}, kv_type_, "Cache of keys and values: f32, bf16, f16 (default), q8_0");
   flags.integer("--memory", "BYTES", 1, std::numeric_limits<int64_t>::max(), memory_,
                 "Of the device, for weights, cache and all else; default: what is free");
+  flags.choice("--type", "TYPE", recipe_names(), weight_type_, "Convert the weights while loading, as wick quantize does: q8_0, q4_0, q4_k_m, …");
   flags.toggle("--exact", exact_, "Everything in f32: the reference numerics, slow");
 }
 
@@ -37,6 +39,7 @@ ModelOptions ModelFlags::model_options() const {
   if (device_) options.device = Device::parse(*device_);
   options.threads = static_cast<int>(threads_.value_or(0));
   options.exact = exact_;
+  options.weight_type = weight_type_.value_or("");
   options.memory = static_cast<uint64_t>(memory_.value_or(0));
   return options;
 }

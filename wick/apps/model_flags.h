@@ -28,7 +28,7 @@ class ModelFlags {
   const char* kv_type_name() const;  // "f16": what engine_options() asks for
 
  private:
-  std::optional<std::string> model_, device_, kv_type_;
+  std::optional<std::string> model_, device_, kv_type_, weight_type_;
   std::optional<int64_t> threads_, context_, memory_;
   bool exact_ = false;
 };

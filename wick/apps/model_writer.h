@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "wick/apps/json_output.h"
-#include "wick/apps/weight_types.h"
+#include "wick/formats/weight_types.h"
 #include "wick/formats/gguf_writer.h"
 
 namespace wick::apps {

@@ -129,6 +129,8 @@ Stream Engine::submit(Request request) {
   check_sampling(request.sampling, impl_->model->vocab_size());
   std::vector<int32_t> ids = impl_->prompt_ids(request);
   const int64_t limit = impl_->sequence_limit(request, static_cast<int64_t>(ids.size()));
+  require(request.made_up_prompt >= 0 && request.made_up_prompt < static_cast<int64_t>(ids.size()), "request: made_up_prompt is ", request.made_up_prompt,
+          ", expected less than the ", ids.size(), " tokens of the prompt");
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
   const Tokenizer* tokenizer = impl_->model->has_tokenizer() ? &impl_->model->tokenizer() : nullptr;
   auto state = std::make_shared<Stream::State>(std::move(ids));
@@ -148,6 +150,10 @@ Stream Engine::submit(Request request) {
 const Model& Engine::model() const { return *impl_->model; }
 int64_t Engine::context() const { return impl_->context; }
 uint64_t Engine::kv_bytes() const { return impl_->pool.bytes(); }
+
+double Engine::kv_bytes_per_position() const {
+  return static_cast<double>(impl_->pool.config().page_bytes()) / static_cast<double>(kPagePositions);
+}
 
 int64_t Engine::pages_in_use() const {
   const std::lock_guard lock(impl_->mutex);

@@ -42,6 +42,7 @@ struct Request {
   SamplingParams sampling;
   std::vector<std::string> stop;      // the text ends before the first of these
   bool ignore_eos = false;
+  int64_t made_up_prompt = 0;         // for speed tests: so many of the prompt's first tokens are not read, their keys and values made up
   // Called on the engine's thread with the logits of each evaluated prompt position (kAll) or of the last one (kLast), in order.
   enum class Logits { kNone, kLast, kAll } prompt_logits = Logits::kNone;
   std::function<void(int64_t position, std::span<const float> logits)> on_prompt_logits;
@@ -103,6 +104,7 @@ class Engine {
   const Model& model() const;
   int64_t context() const;       // positions per sequence that are in force
   uint64_t kv_bytes() const;     // of all cache pages
+  double kv_bytes_per_position() const;  // of one sequence
   int64_t pages_in_use() const;  // 0 when nothing runs
 
  private:

@@ -87,6 +87,13 @@ bool counts_memory(const ModelOptions& model) { return model.memory > 0 || !mode
 
 uint64_t MemoryPlan::peak() const { return weights + std::max(staging, cache + workspace + scratch); }
 
+LoadOptions load_options(const ModelOptions& model) {
+  LoadOptions options;
+  options.exact = model.exact;
+  options.recipe = model.weight_type.empty() ? nullptr : &find_recipe(model.weight_type);
+  return options;
+}
+
 ActivationLimits step_limits(const EngineOptions& options, const Device& device) {
   constexpr int64_t kChunkOfCpu = 512, kChunk = 2048;
   const int64_t chunk = options.prefill_chunk ? options.prefill_chunk : device.is_cpu() ? kChunkOfCpu : kChunk;
@@ -103,7 +110,7 @@ nn::KvPoolConfig kv_pool_config(const ModelDims& dims, const ModelOptions& model
 }
 
 MemoryPlan plan_memory(const ModelFile& file, const ModelOptions& model, const EngineOptions& engine) {
-  const NetworkOutline network = outline_network(file, model.device, model.exact);
+  const NetworkOutline network = outline_network(file, model.device, load_options(model));
   MemoryPlan plan;
   plan.weights = network.weight_bytes;
   plan.staging = staging_bytes(model.device);

@@ -37,6 +37,8 @@ void require_fit(const MemoryPlan& plan, const Device& device);
 // The same for the weights alone.
 void require_weights_fit(const NetworkOutline& network, const ModelOptions& model);
 
+LoadOptions load_options(const ModelOptions& model);  // without callbacks. Error(kInvalidArgument) for an unknown weight_type
+
 // How much an engine's steps hold at most.
 ActivationLimits step_limits(const EngineOptions& options, const Device& device);
 nn::KvPoolConfig kv_pool_config(const ModelDims& dims, const ModelOptions& model, const EngineOptions& engine);  // without pages

@@ -68,12 +68,15 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const ModelOpt
   impl.name = name && !name->empty() ? *name : std::filesystem::path(path).stem().string();
 
   if (options.before_loading) options.before_loading(*file);
-  require_weights_fit(outline_network(*file, options.device, options.exact), options);
+  require_weights_fit(outline_network(*file, options.device, load_options(options)), options);
   Context ctx(options.device, {.threads = options.threads, .isa = options.isa});
   // The vocabulary takes about as long as the weights of a small model: read both at once.
   auto tokenizer = std::async(std::launch::async, [&] { return attempt<Tokenizer>([&] { return tokenizer_from_metadata(metadata); }); });
   const auto start = std::chrono::steady_clock::now();
-  impl.network = load_network(ctx, *file, {.exact = options.exact, .progress = options.on_progress});
+  LoadOptions load = load_options(options);
+  load.progress = options.on_progress;
+  load.log = options.log;
+  impl.network = load_network(ctx, *file, load);
   impl.weights_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   impl.tokenizer = tokenizer.get();
   if (impl.tokenizer.value) {

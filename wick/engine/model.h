@@ -25,6 +25,7 @@ struct ModelOptions {
   Isa isa = default_isa();
   bool exact = false;  // weights expanded to f32, activations and cache in f32: the reference numerics
   uint64_t memory = 0; // bytes of the device that weights, cache and all else may take; 0: what is free
+  std::string weight_type = {};  // matrices are converted as they are loaded: one of recipe_names() (formats/weight_types.h), "q4_k_m"; empty: not
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> on_progress = {};  // false cancels: Error(kCancelled). One call at a time.
   // Called before anything is loaded; what it throws is thrown.
   std::function<void(const ModelFile& file)> before_loading = {};
@@ -33,7 +34,7 @@ struct ModelOptions {
 
 class Model {
  public:
-  // Throws Error(kNotFound | kIo | kInvalidFile | kUnsupported | kOutOfMemory | kCancelled).
+  // Throws Error(kNotFound | kIo | kInvalidFile | kInvalidArgument | kUnsupported | kOutOfMemory | kCancelled).
   static std::shared_ptr<const Model> load(const std::string& path, const ModelOptions& options = {});
   ~Model();
 
@@ -47,7 +48,7 @@ class Model {
   const std::string& architecture() const;  // "llama"
   int64_t context_length() const;
   int32_t vocab_size() const;
-  uint64_t weight_bytes_per_token() const;  // bytes in the file of the tensors that one decode step reads
+  uint64_t weight_bytes_per_token() const;  // of the tensors that one decode step reads, in the types that they were loaded in
   uint64_t file_bytes() const;
   double weights_ms() const;                // that reading and packing the weights took
   const ModelOptions& options() const;

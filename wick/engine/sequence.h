@@ -34,6 +34,7 @@ class Sequence {
   int64_t prompt_tokens() const { return static_cast<int64_t>(stream_->prompt_ids.size()); }
   bool in_prompt() const { return evaluated_ < prompt_tokens(); }
 
+  void skip(int64_t count) { evaluated_ = count; }  // the first `count` tokens are cached without having been pending
   void begin_step();               // notes the time of the first one
   void advance(int64_t count);     // `count` pending tokens are cached now
   // Chooses the next token from the logits of the last position. Throws Error(kInternal) when they are not numbers.

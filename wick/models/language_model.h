@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "wick/base/log.h"
 #include "wick/formats/model_file.h"
+#include "wick/formats/weight_types.h"
 #include "wick/kernels/step_batch.h"
 #include "wick/nn/kv_pool.h"
 #include "wick/tensor/context.h"
@@ -64,13 +66,15 @@ class LanguageModel {
   // Runs the batch: writes its keys and values into the pages that it names and logits[i, :] (f32 [batch.logit_count, V]) of row
   // batch.logit_rows[i]. `workspace` is one that this model made, large enough for the batch.
   virtual void step(Context& ctx, const StepBatch& batch, nn::KvPool& pool, Workspace& workspace, const Tensor& logits) const = 0;
-  // Bytes in the file of the tensors that one decode step reads: all but an untied input table.
+  // Bytes of the tensors that one decode step reads, all but an untied input table: as in the file, or in the types of a recipe.
   virtual uint64_t weight_bytes_per_token() const = 0;
 };
 
 struct LoadOptions {
   bool exact = false;                                                        // weights expanded to f32
+  const WeightRecipe* recipe = nullptr;                                      // or none: matrices are brought into its types first
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> progress = {};  // false cancels: Error(kCancelled)
+  LogCallback log = {};
 };
 
 }  // namespace wick

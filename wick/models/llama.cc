@@ -50,12 +50,12 @@ struct LlamaWorkspace final : Workspace {
 class Llama final : public LanguageModel {
  public:
   Llama(Context& ctx, const ModelFile& file, const LoadOptions& options)
-      : config_(llama_config(file)), outline_(outline_llama(file, ctx.device(), options.exact)) {
-    WeightLoader weights(ctx, file, options);
+      : config_(llama_config(file)), outline_(outline_llama(file, ctx.device(), options)) {
+    WeightLoader weights(ctx, file, options, config_.dims.layers);
     config_.dims.vocab = outline_.dims.vocab = weights.rows("token_embd.weight", config_.dims.d_model);
     const ModelDims& dims = config_.dims;
     embedding_ = weights.linear({{"token_embd", dims.vocab, true}}, dims.d_model);
-    const uint64_t table_bytes = weights.bytes_loaded();
+    const uint64_t table_bytes = weights.weight_bytes();
     for (int64_t i = 0; i < dims.layers; ++i) layers_.push_back(load_layer(weights, "blk." + std::to_string(i) + "."));
     final_norm_ = weights.vector("output_norm.weight", dims.d_model);
     const bool tied = !weights.contains("output.weight");
@@ -64,7 +64,7 @@ class Llama final : public LanguageModel {
       config_.rope.frequency_factors = weights.values("rope_freqs.weight", config_.rope.rotary_dim / 2);
     }
     nn::rope_frequencies(config_.rope);  // throws now rather than at the first step
-    weight_bytes_ = weights.bytes_loaded() - (tied ? 0 : table_bytes);
+    weight_bytes_ = weights.weight_bytes() - (tied ? 0 : table_bytes);
   }
 
   const NetworkOutline& outline() const override { return outline_; }
@@ -227,10 +227,10 @@ class Llama final : public LanguageModel {
 
 }  // namespace
 
-NetworkOutline outline_llama(const ModelFile& file, const Device& device, bool exact) {
+NetworkOutline outline_llama(const ModelFile& file, const Device& device, const LoadOptions& options) {
   const LlamaConfig config = llama_config(file);
   const ModelDims& dims = config.dims;
-  NetworkOutline outline = outline_weights(file, device, exact);
+  NetworkOutline outline = outline_weights(file, device, options, dims.layers);
   outline.dims = dims;
   if (const TensorInfo* table = file.find("token_embd.weight"); table && table->shape.rank() == 2) outline.dims.vocab = table->shape[0];
   outline.row_values = dims.d_model + (dims.d_model + 1) / 2 + (2 * dims.heads + 2 * dims.kv_heads) * dims.head_dim + dims.d_ff;  // see LlamaWorkspace

@@ -20,7 +20,7 @@ struct LlamaConfig {
 // Hyper-parameters of a model file, each checked. Throws Error(kInvalidFile | kUnsupported) naming the key.
 LlamaConfig llama_config(const ModelFile& file);
 
-NetworkOutline outline_llama(const ModelFile& file, const Device& device, bool exact);
+NetworkOutline outline_llama(const ModelFile& file, const Device& device, const LoadOptions& options);
 std::unique_ptr<LanguageModel> load_llama(Context& ctx, const ModelFile& file, const LoadOptions& options);
 
 }  // namespace wick

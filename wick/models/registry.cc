@@ -8,7 +8,7 @@ namespace {
 struct Architecture {
   const char* name;
   std::unique_ptr<LanguageModel> (*load)(Context&, const ModelFile&, const LoadOptions&);
-  NetworkOutline (*outline)(const ModelFile&, const Device&, bool exact);
+  NetworkOutline (*outline)(const ModelFile&, const Device&, const LoadOptions&);
 };
 
 constexpr Architecture kArchitectures[] = {
@@ -39,6 +39,8 @@ std::unique_ptr<LanguageModel> load_network(Context& ctx, const ModelFile& file,
   return network;
 }
 
-NetworkOutline outline_network(const ModelFile& file, const Device& device, bool exact) { return architecture_of(file).outline(file, device, exact); }
+NetworkOutline outline_network(const ModelFile& file, const Device& device, const LoadOptions& options) {
+  return architecture_of(file).outline(file, device, options);
+}
 
 }  // namespace wick

@@ -14,7 +14,7 @@ namespace wick {
 std::unique_ptr<LanguageModel> load_network(Context& ctx, const ModelFile& file, const LoadOptions& options = {});
 
 // What load_network would load onto `device`. Throws as that does for what the metadata says.
-NetworkOutline outline_network(const ModelFile& file, const Device& device, bool exact);
+NetworkOutline outline_network(const ModelFile& file, const Device& device, const LoadOptions& options);
 
 std::vector<std::string> known_architectures();
 

@@ -5,11 +5,23 @@
 #include "wick/kernels/block_format.h"
 #include "wick/kernels/scratch_bytes.h"
 #include "wick/ops/device.h"
+#include "wick/models/convert_rows.h"
 #include "wick/ops/linear.h"
 
 namespace wick {
+namespace {
 
-WeightLoader::WeightLoader(Context& ctx, const ModelFile& file, const LoadOptions& options) : ctx_(ctx), file_(file), options_(options) {
+// The type that a tensor is loaded in.
+DType loaded_type(const ModelFile& file, const TensorInfo& info, const LoadOptions& options, int64_t layers) {
+  if (!options.recipe) return info.dtype;
+  const auto wanted = options.recipe->wanted(info.name, info.shape, layers, file.find("output.weight") == nullptr);
+  return wanted ? fitting_type(*wanted, info.shape[info.shape.rank() - 1]) : info.dtype;
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(Context& ctx, const ModelFile& file, const LoadOptions& options, int64_t layers)
+    : ctx_(ctx), file_(file), options_(options), layers_(layers) {
   for (const TensorInfo& info : file.tensors()) total_bytes_ += info.bytes;
 }
 
@@ -34,20 +46,38 @@ int64_t WeightLoader::rows(const std::string& name, int64_t inputs) const {
   return info->shape[0];
 }
 
-WeightSource WeightLoader::source(const TensorInfo& info) const {
+// Once each: what the user should know of a conversion.
+void WeightLoader::say_converted(const TensorInfo& info, DType type) {
+  if (type == info.dtype || !options_.log) return;
+  if (!said_again_ && is_quantised(info.dtype) && is_quantised(type)) {
+    said_again_ = true;
+    options_.log(LogLevel::kWarning, "the weights were quantised before: rounding them once more costs quality that the original does not lose");
+  }
+  const auto wanted = options_.recipe->wanted(info.name, info.shape, layers_, !contains("output.weight"));
+  if (!said_substitute_ && type != *wanted) {
+    said_substitute_ = true;
+    options_.log(LogLevel::kInfo, concat(dtype_name(type), " instead of ", dtype_name(*wanted), " where rows are not whole blocks of ", traits(*wanted).block));
+  }
+}
+
+// Converted rows are made as they are read, a few at a time: the whole tensor is never there in two types.
+WeightSource WeightLoader::source(const TensorInfo& info) {
   WeightSource source;
-  source.type = info.dtype;
+  source.type = loaded_type(file_, info, options_, layers_);
+  say_converted(info, source.type);
   source.rows = info.shape.rank() == 2 ? info.shape[0] : 1;
   source.k = info.shape[info.shape.rank() - 1];
-  const uint64_t row_bytes = info.bytes / static_cast<uint64_t>(source.rows);
-  source.read_rows = [this, &info, row_bytes](int64_t row, std::span<std::byte> out) {
-    file_.read(info, static_cast<uint64_t>(row) * row_bytes, out);
+  source.read_rows = [this, &info, type = source.type](int64_t row, std::span<std::byte> out) {
+    const uint64_t first = static_cast<uint64_t>(row);
+    if (type != info.dtype) return read_rows_as(file_, info, type, first, out);
+    file_.read(info, first * row_bytes(type, info.shape), out);
   };
   return source;
 }
 
 void WeightLoader::loaded(const TensorInfo& info) {
   bytes_loaded_ += info.bytes;
+  weight_bytes_ += dtype_bytes(loaded_type(file_, info, options_, layers_), static_cast<uint64_t>(element_count(info.shape)));
   if (options_.progress && !options_.progress(bytes_loaded_, total_bytes_)) fail(ErrorCode::kCancelled, "loading was cancelled");
 }
 
@@ -90,13 +120,13 @@ Tensor WeightLoader::values(const std::string& name, int64_t size) {
   return values;
 }
 
-NetworkOutline outline_weights(const ModelFile& file, const Device& device, bool exact) {
+NetworkOutline outline_weights(const ModelFile& file, const Device& device, const LoadOptions& options, int64_t layers) {
   NetworkOutline outline;
   for (const TensorInfo& info : file.tensors()) {
     const int rank = info.shape.rank();
     if (!info.supported || !ops::can_pack(info.dtype) || rank < 1 || rank > 2) continue;  // load_network says what is wrong with it
     const int64_t rows = rank == 2 ? info.shape[0] : 1, k = info.shape[rank - 1];
-    const DType type = exact || rank == 1 ? DType::kF32 : info.dtype;
+    const DType type = options.exact || rank == 1 ? DType::kF32 : loaded_type(file, info, options, layers);
     outline.weight_bytes += device.block_bytes(rank == 1 ? static_cast<uint64_t>(k) * sizeof(float) : ops::packed_bytes(device, type, rows, k));
     if (rank == 1 || !is_quantised(type)) continue;
     const bool table = info.name == "token_embd.weight" || info.name == "output.weight";

@@ -8,6 +8,8 @@
 #define WICK_KERNELS_CPU_ATTENTION_INL_H_
 #endif
 
+#include <type_traits>
+
 #include "wick/kernels/cpu/convert-inl.h"
 #include "wick/kernels/cpu/exp-inl.h"
 
@@ -16,14 +18,14 @@ namespace wick::cpu::HWY_NAMESPACE {
 using namespace hwy::HWY_NAMESPACE;  // NOLINT(google-build-using-namespace): operators and ops of vectors are found by name
 namespace {                          // other files have loaders and exponentials of these names
 
-// Tile of the product: rows x vectors of accumulators, chosen so that they, the loaded vectors and one broadcast fit the registers.
-// With 16 registers few rows take wider tiles: a page is then read in fewer passes.
+// Tile of the product: rows x vectors of accumulators, chosen so that they and what they are made of fit the registers. With 16 of them few
+// rows take wider tiles: twelve sums hide the latency of an fma, eight hardly, six do not.
 constexpr int64_t kTileRows = 6;
 constexpr int tile_vectors(int rows) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
   return rows > 0 ? 4 : 0;
 #else
-  return rows <= 2 ? 4 : 2;
+  return rows <= 3 ? 4 : rows == 4 ? 3 : 2;
 #endif
 }
 
@@ -34,20 +36,20 @@ HWY_INLINE V load_integers(D d, const int8_t* p) { return ConvertTo(d, PromoteTo
 
 constexpr int64_t kLine = 64;
 
-// The cache lines that begin in row k of `bytes` each. Streaming pages without it reached half the bandwidth: the hardware's prefetchers
-// start anew in each page. Into the second level, since a page ahead is too much for the first.
-HWY_INLINE void prefetch_row(const std::byte* base, int64_t k, int64_t bytes) {
+// The cache lines that begin in part i, of `bytes` bytes each. Streaming pages without it reached half the bandwidth: the hardware's
+// prefetchers start anew in each page. Into the second level, since a page ahead is too much for the first.
+HWY_INLINE void prefetch_part(const std::byte* base, int64_t i, int64_t bytes) {
   if (base == nullptr) return;
-  for (int64_t i = (k * bytes + kLine - 1) / kLine * kLine; i < (k + 1) * bytes; i += kLine) __builtin_prefetch(base + i, 0, 2);
+  for (int64_t at = (i * bytes + kLine - 1) / kLine * kLine; at < (i + 1) * bytes; at += kLine) __builtin_prefetch(base + at, 0, 2);
 }
 
-// Sources: load(d, k, n) gives elements n, n + 1, … of row k as f32; prefetch(k) asks for as many bytes of what is read next.
+// Sources: load(d, k, n) gives elements n, n + 1, … of row k as f32; as many rows of row_bytes() are read from `next` on afterwards.
 template <class T>
 struct PlainRows {
   static constexpr bool kPlain = sizeof(T) == sizeof(float);
   PlainRows(const T* rows, int64_t row_stride) : data(rows), stride(row_stride) {}
   HWY_INLINE V load(D d, int64_t k, int64_t n) const { return HWY_NAMESPACE::load(d, data + k * stride + n); }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, stride * static_cast<int64_t>(sizeof(T))); }
+  int64_t row_bytes() const { return stride * static_cast<int64_t>(sizeof(T)); }
   const T* data;
   int64_t stride;
   const std::byte* next = nullptr;
@@ -71,7 +73,7 @@ struct QuantisedKeys {
   HWY_INLINE V load(D d, int64_t k, int64_t n) const {
     return Mul(load_integers(d, data + k * kPagePositions + n), HWY_NAMESPACE::load(d, scales + k / 32 * kPagePositions + n));
   }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, kPagePositions); }
+  int64_t row_bytes() const { return kPagePositions; }
   const int8_t* data;
   const BF16* scales;
   const std::byte* next = nullptr;
@@ -88,7 +90,7 @@ struct QuantisedValues {
     const auto bits = Set(Rebind<uint16_t, D>(), scales[k * blocks + n / 32].bits);
     return Mul(load_integers(d, data + k * stride + n), widen(d, bits, scales));
   }
-  HWY_INLINE void prefetch(int64_t k) const { prefetch_row(next, k, stride); }
+  int64_t row_bytes() const { return stride; }
   const int8_t* data;
   const BF16* scales;
   int64_t stride;
@@ -105,9 +107,10 @@ HWY_INLINE void unpack(const Source& source, int64_t rows, int64_t columns, floa
 }
 
 // c[r][n] for R rows and kVectors vectors from column n: (accumulate ? c : 0) + Σ a[r][k] · b[k][n], one fma chain over ascending k.
+// Asks for next_bytes of `next` with each k.
 template <int R, int kVectors, class Source>
 HWY_INLINE void product_tile(const Source& b, const float* a, int64_t lda, int64_t k0, int64_t k1, int64_t n, float* c, int64_t ldc,
-                             bool accumulate) {
+                             bool accumulate, const std::byte* next, int64_t next_bytes) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(Lanes(d));
   V sum[R][kVectors];
@@ -117,15 +120,27 @@ HWY_INLINE void product_tile(const Source& b, const float* a, int64_t lda, int64
     for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? LoadU(d, c + r * ldc + n + v * lanes) : Zero(d);
   }
   for (int64_t k = k0; k < k1; ++k) {
-    if (n == 0) b.prefetch(k);
-    V row[kVectors];
-    HWY_UNROLL(8)
-    for (int v = 0; v < kVectors; ++v) row[v] = b.load(d, k, n + v * lanes);
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      const auto factor = Set(d, a[r * lda + k]);
+    prefetch_part(next, k, next_bytes);
+    if constexpr (R < kVectors) {  // the fewer are kept in registers
+      V factor[R];
       HWY_UNROLL(8)
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = MulAdd(factor, row[v], sum[r][v]);
+      for (int r = 0; r < R; ++r) factor[r] = Set(d, a[r * lda + k]);
+      HWY_UNROLL(8)
+      for (int v = 0; v < kVectors; ++v) {
+        const auto row = b.load(d, k, n + v * lanes);
+        HWY_UNROLL(8)
+        for (int r = 0; r < R; ++r) sum[r][v] = MulAdd(factor[r], row, sum[r][v]);
+      }
+    } else {
+      V row[kVectors];
+      HWY_UNROLL(8)
+      for (int v = 0; v < kVectors; ++v) row[v] = b.load(d, k, n + v * lanes);
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r) {
+        const auto factor = Set(d, a[r * lda + k]);
+        HWY_UNROLL(8)
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = MulAdd(factor, row[v], sum[r][v]);
+      }
     }
   }
   HWY_UNROLL(8)
@@ -140,17 +155,24 @@ HWY_NOINLINE void product_rows(const Source& b, const float* a, int64_t lda, int
                                bool accumulate) {
   const int64_t lanes = static_cast<int64_t>(Lanes(D()));
   constexpr int kVectors = tile_vectors(R);
+  // Each pass over the rows of b asks for its share of what is read next: all of it in the first would be more than the memory gives meanwhile.
+  const int64_t passes = (columns + kVectors * lanes - 1) / (kVectors * lanes), share = (b.row_bytes() + passes - 1) / passes;
+  const std::byte* next = b.next;
+  const auto tile = [&](auto vectors, int64_t n) {
+    product_tile<R, vectors.value>(b, a, lda, k0, k1, n, c, ldc, accumulate, next, share);
+    if (next) next += k1 * share;
+  };
   int64_t n = 0;
-  for (; n + kVectors * lanes <= columns; n += kVectors * lanes) product_tile<R, kVectors>(b, a, lda, k0, k1, n, c, ldc, accumulate);
+  for (; n + kVectors * lanes <= columns; n += kVectors * lanes) tile(std::integral_constant<int, kVectors>(), n);
 #if HWY_TARGET != HWY_NEON
   if (n + 2 * lanes <= columns) {
-    product_tile<R, 2>(b, a, lda, k0, k1, n, c, ldc, accumulate);
+    tile(std::integral_constant<int, 2>(), n);
     n += 2 * lanes;
   }
 #endif
-#if HWY_TARGET == HWY_AVX3
-  if (n < columns) product_tile<R, 1>(b, a, lda, k0, k1, n, c, ldc, accumulate);
-#endif
+  if constexpr (HWY_TARGET == HWY_AVX3 || kVectors == 3) {
+    if (n < columns) tile(std::integral_constant<int, 1>(), n);
+  }
 }
 
 // rows <= kTileRows; columns a multiple of 16.

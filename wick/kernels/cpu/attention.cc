@@ -1,6 +1,8 @@
 // Plans attention: cuts a step into tiles, gives tiles and blocks of keys to the threads, and merges.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cpu/attention_tile.h"
@@ -39,14 +41,20 @@ class Plan {
   void cut_tiles(int64_t tile_positions);
   bool plan_split();
   void run_whole(int64_t task, int worker);
-  void run_block(int64_t task, int worker);
-  void run_merge(int64_t task, int worker);
-  void merge_blocks(const AttentionTile& work, const Tile& tile, const SoftmaxState& total);
+  void run_blocks(int64_t begin, int64_t end, int worker);
+  void run_merge(const Tile& tile, const AttentionTile& work);
   AttentionTile start(const Tile& tile, int64_t kv_head, int worker);
   Range block_pages(const Tile& tile, int64_t block) const;
   SoftmaxState worker_state(int worker, int which) const;
   SoftmaxState partial(const Tile& tile, int64_t kv_head, int64_t block) const;
-  const Tile& tile_of_task(int64_t task) const;
+  // A block of a tile for one kv head; tasks of neighbouring heads, whose parts of a page are neighbours, follow each other.
+  struct Task {
+    const Tile& tile;
+    int64_t kv_head;
+    Range pages;
+    int64_t block;
+  };
+  Task split_task(int64_t index) const;
 
   Context& ctx_;
   const AttentionArgs& args_;
@@ -65,6 +73,7 @@ class Plan {
   int64_t tasks_ = 0;   // split only, per kv head
   int64_t states_ = 0;  // split only, per kv head
   float* partials_ = nullptr;
+  std::atomic<int64_t>* blocks_left_ = nullptr;  // of each tile and kv head: who ends the last one merges them
 };
 
 Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache, const DenseAttentionArgs* dense)
@@ -120,6 +129,8 @@ bool Plan::plan_split() {
   const int64_t per_state = state_floats_ * kv_heads;
   if (tasks_ <= tile_count_ || states_ * per_state > kMaxPartialFloats) return false;
   partials_ = ctx_.scratch<float>(std::min(std::max(bound, states_) * per_state, kMaxPartialFloats)).data();
+  blocks_left_ = ctx_.scratch<std::atomic<int64_t>>(tile_count_ * kv_heads).data();
+  for (int64_t i = 0; i < tile_count_ * kv_heads; ++i) std::construct_at(blocks_left_ + i, tiles_[i / kv_heads].blocks());
   return true;
 }
 
@@ -149,6 +160,7 @@ AttentionTile Plan::start(const Tile& tile, int64_t kv_head, int worker) {
   work.cache = &cache_;
   work.table = dense_ ? nullptr : batch_.page_table + int64_t{tile.sequence} * batch_.table_stride;
   work.dense = dense_;
+  work.then = nullptr;
   work.sequence = tile.sequence;
   work.pairs = dense_ && layout.type == DType::kBF16 ? pair_kernels(ctx_.isa()) : nullptr;
   work.kv_head = kv_head;
@@ -179,41 +191,46 @@ void Plan::run_whole(int64_t task, int worker) {
   kernels_.store(work, total);
 }
 
-const Tile& Plan::tile_of_task(int64_t task) const {
-  return *(std::upper_bound(tiles_, tiles_ + tile_count_, task, [](int64_t t, const Tile& tile) { return t < tile.first_task; }) - 1);
+Plan::Task Plan::split_task(int64_t index) const {
+  const int64_t kv_heads = cache_.layout.kv_heads, of_tile = index / kv_heads;
+  const Tile& tile = *(std::upper_bound(tiles_, tiles_ + tile_count_, of_tile, [](int64_t t, const Tile& each) { return t < each.first_task; }) - 1);
+  const int64_t block = of_tile - tile.first_task;
+  return {tile, index % kv_heads, block_pages(tile, block), block};
 }
 
-void Plan::run_block(int64_t task, int worker) {
-  const int64_t kv_head = task % cache_.layout.kv_heads;
-  const Tile& tile = tile_of_task(task / cache_.layout.kv_heads);
-  const int64_t block = task / cache_.layout.kv_heads - tile.first_task;
-  const AttentionTile work = start(tile, kv_head, worker);
-  kernels_.load(work, batch_.positions);
-  const Range pages = block_pages(tile, block);
-  kernels_.attend(work, pages.begin, pages.end, partial(tile, kv_head, block));
+void Plan::run_blocks(int64_t begin, int64_t end, int worker) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Task task = split_task(i);
+    AttentionTile work = start(task.tile, task.kv_head, worker);
+    if (i + 1 < end && !dense_) {
+      const Task next = split_task(i + 1);
+      const int32_t* table = batch_.page_table + int64_t{next.tile.sequence} * batch_.table_stride;
+      if (next.pages.begin < next.pages.end) work.then = cache_.head(table[next.pages.begin], next.kv_head);
+    }
+    kernels_.load(work, batch_.positions);
+    kernels_.attend(work, task.pages.begin, task.pages.end, partial(task.tile, task.kv_head, task.block));
+    std::atomic<int64_t>& left = blocks_left_[(&task.tile - tiles_) * cache_.layout.kv_heads + task.kv_head];
+    if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) run_merge(task.tile, work);
+  }
 }
 
-void Plan::run_merge(int64_t task, int worker) {
-  const int64_t kv_head = task % cache_.layout.kv_heads;
-  const Tile& tile = tiles_[task / cache_.layout.kv_heads];
-  const AttentionTile work = start(tile, kv_head, worker);
-  const SoftmaxState total = partial(tile, kv_head, 0);
+// In ascending order, whoever does it.
+void Plan::run_merge(const Tile& tile, const AttentionTile& work) {
+  const SoftmaxState total = partial(tile, work.kv_head, 0);
   for (int64_t block = 1; block < tile.blocks(); ++block) {
-    kernels_.merge(total, partial(tile, kv_head, block), int64_t{tile.positions} * group_, cache_.layout.value_stride);
+    kernels_.merge(total, partial(tile, work.kv_head, block), int64_t{tile.positions} * group_, cache_.layout.value_stride);
   }
   kernels_.store(work, total);
 }
 
 void Plan::run() {
   const int64_t kv_heads = cache_.layout.kv_heads;
-  const auto each = [this](int64_t tasks, void (Plan::*task)(int64_t, int)) {
-    ctx_.pool().parallel_for(tasks, 1, [this, task](int64_t begin, int64_t end, int worker) {
-      for (int64_t i = begin; i < end; ++i) (this->*task)(i, worker);
-    });
-  };
-  if (!plan_split()) return each(tile_count_ * kv_heads, &Plan::run_whole);
-  each(tasks_ * kv_heads, &Plan::run_block);
-  each(tile_count_ * kv_heads, &Plan::run_merge);
+  if (plan_split()) {
+    return ctx_.pool().parallel_for(tasks_ * kv_heads, 1, [&](int64_t begin, int64_t end, int worker) { run_blocks(begin, end, worker); });
+  }
+  ctx_.pool().parallel_for(tile_count_ * kv_heads, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t i = begin; i < end; ++i) run_whole(i, worker);
+  });
 }
 
 }  // namespace

@@ -157,18 +157,14 @@ HWY_INLINE void score(const AttentionTile& tile, const Keys& keys, int64_t r0, i
   tile.pairs->product(q, pairs, keys.pairs, kPagePositions, pairs, count, width, score_factor(*tile.args), scores, kPagePositions);
 }
 
-template <class Keys, class Values>
-void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, const Values& values, const SoftmaxState& state) {
-  const int64_t stride = tile.cache->layout.value_stride;
-  const int64_t rows = int64_t{tile.positions} * tile.group;
-  const int64_t groups = (rows + kTileRows - 1) / kTileRows;
-  const int64_t height = (rows + groups - 1) / groups;
-  const int64_t base = page * kPagePositions;
-  const bool bent = tile.args->softcap > 0 || tile.args->alibi;
-  for (int64_t r0 = 0; r0 < rows; r0 += height) {
-    const int64_t count = rows - r0 < height ? rows - r0 : height;
-    int64_t lo[kTileRows], hi[kTileRows];
-    int64_t seen = 0;
+// Rows that go through the products together, and which keys of a page each of them sees: [lo, hi), lo = hi = 0 where none.
+struct RowGroup {
+  int64_t first, count;
+  int64_t lo[kTileRows], hi[kTileRows];
+  int64_t seen = 0;  // the largest hi
+
+  RowGroup(const AttentionTile& tile, int64_t page, int64_t r0, int64_t rows) : first(r0), count(rows) {
+    const int64_t base = page * kPagePositions;
     for (int64_t r = 0; r < count; ++r) {
       const int64_t begin = tile.begin[r0 + r] - base;
       const int64_t end = tile.end[r0 + r] - base;
@@ -177,25 +173,49 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
       if (hi[r] <= lo[r]) lo[r] = hi[r] = 0;
       if (hi[r] > seen) seen = hi[r];
     }
-    if (seen == 0) continue;
-    float* scores = tile.scores + r0 * kPagePositions;
-    const int64_t width = (seen + 15) / 16 * 16;
-    score(tile, keys, r0, count, scores, width);
-    for (int64_t r = 0; r < count; ++r) {
-      float* row = scores + r * kPagePositions;
-      if (lo[r] == 0 && hi[r] == kPagePositions && !bent) {
-        update_row(row, 0, kPagePositions, state, r0 + r, stride);
-        continue;
-      }
-      if (lo[r] >= hi[r]) continue;
-      const int64_t head = tile.kv_head * tile.group + (r0 + r) % tile.group;
-      const float slope = tile.args->alibi ? tile.args->alibi[head] * kLog2E : 0.0f;
-      bend_scores(row, lo[r], hi[r], {tile.args->softcap, slope, static_cast<float>(base - (tile.end[r0 + r] - 1))});
-      const int64_t lanes = static_cast<int64_t>(Lanes(D()));
-      update_row(row, lo[r] / lanes * lanes, (hi[r] + lanes - 1) / lanes * lanes, state, r0 + r, stride);
-    }
-    add_values(values, scores, lo, hi, count, state.o + r0 * stride, stride);
   }
+};
+
+// Scores of a group and what softmax makes of them.
+template <class Keys>
+void score_group(const AttentionTile& tile, const RowGroup& group, int64_t page, const Keys& keys, const SoftmaxState& state) {
+  const int64_t stride = tile.cache->layout.value_stride;
+  const int64_t base = page * kPagePositions;
+  const bool bent = tile.args->softcap > 0 || tile.args->alibi;
+  float* scores = tile.scores + group.first * kPagePositions;
+  score(tile, keys, group.first, group.count, scores, (group.seen + 15) / 16 * 16);
+  for (int64_t r = 0; r < group.count; ++r) {
+    const int64_t lo = group.lo[r], hi = group.hi[r], row = group.first + r;
+    float* p = scores + r * kPagePositions;
+    if (lo == 0 && hi == kPagePositions && !bent) {
+      update_row(p, 0, kPagePositions, state, row, stride);
+      continue;
+    }
+    if (lo >= hi) continue;
+    const float slope = tile.args->alibi ? tile.args->alibi[tile.kv_head * tile.group + row % tile.group] * kLog2E : 0.0f;
+    bend_scores(p, lo, hi, {tile.args->softcap, slope, static_cast<float>(base - (tile.end[row] - 1))});
+    const int64_t lanes = static_cast<int64_t>(Lanes(D()));
+    update_row(p, lo / lanes * lanes, (hi + lanes - 1) / lanes * lanes, state, row, stride);
+  }
+}
+
+// All rows with the keys first, then all with the values: half a page at a time stays in the first cache.
+template <class Keys, class Values>
+void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, const Values& values, const SoftmaxState& state) {
+  const int64_t stride = tile.cache->layout.value_stride;
+  const int64_t rows = int64_t{tile.positions} * tile.group;
+  const int64_t groups = (rows + kTileRows - 1) / kTileRows;
+  const int64_t height = (rows + groups - 1) / groups;
+  const auto each = [&](const auto& body) {
+    for (int64_t r0 = 0; r0 < rows; r0 += height) {
+      const RowGroup group(tile, page, r0, rows - r0 < height ? rows - r0 : height);
+      if (group.seen > 0) body(group);
+    }
+  };
+  each([&](const RowGroup& group) { score_group(tile, group, page, keys, state); });
+  each([&](const RowGroup& group) {
+    add_values(values, tile.scores + group.first * kPagePositions, group.lo, group.hi, group.count, state.o + group.first * stride, stride);
+  });
 }
 
 constexpr int64_t kDirectRows = 2 * kTileRows;
@@ -211,7 +231,7 @@ void attend_pages(const AttentionTile& tile, int64_t first_page, int64_t end_pag
     Values values(head, layout);
     if (direct) {
       keys.next = head + layout.values;
-      values.next = page + 1 < end_page ? tile.cache->head(tile.table[page + 1], tile.kv_head) : nullptr;
+      values.next = page + 1 < end_page ? tile.cache->head(tile.table[page + 1], tile.kv_head) : tile.then;
       attend_page(tile, page, keys, values, state);
       continue;
     }

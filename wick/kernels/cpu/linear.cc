@@ -12,6 +12,7 @@ namespace {
 bool uses_blocks(const WeightSegment& segment) { return is_quantised(segment.type); }
 bool uses_remainder(const WeightSegment& segment) { return segment.precise && uses_blocks(segment); }
 bool uses_bf16(const WeightSegment& segment) { return segment.type == DType::kBF16; }
+bool uses_f32(const WeightSegment& segment) { return !uses_blocks(segment) && !uses_bf16(segment); }
 
 ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
   const int64_t count = rows * (k / kQuantBlock);
@@ -29,43 +30,80 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
 // Rows per claim, so that there are a few µs of work in it: less is not worth waking a thread for.
 int64_t rounding_grain(int64_t elements_per_row) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements_per_row)); }
 
-#if defined(__x86_64__)
-const ActivationTile* round_to_tiles(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, bool remainders) {
-  const int64_t count = ceil_div(rows, kTileRows), size = count * (k / kQuantBlock);
-  ActivationTile* tiles = ctx.scratch<ActivationTile>(remainders ? 2 * size : size).data();
-  ctx.pool().parallel_for(count, rounding_grain(k * kTileRows), [&](int64_t begin, int64_t end, int) {
-    quantise_tiles_avx512vnni(x, ldx, rows, k, begin, end, tiles, remainders ? tiles + size : nullptr);
-  });
-  return tiles;
+// The rows that a product reads, as they are or normalised first.
+struct Input {
+  const float* x = nullptr;
+  int64_t ldx = 0;
+  int64_t rows = 0;
+  int64_t k = 0;
+  const float* norm = nullptr;
+  double eps = 0;
+};
+
+// Where rows of an input are in f32.
+struct InputRows {
+  const float* x;
+  int64_t ldx;
+};
+
+// Rows [begin, end): normalised they go to `normed`, one behind the other.
+InputRows take_rows(Context& ctx, const Input& in, int64_t begin, int64_t end, float* normed) {
+  const float* x = in.x + begin * in.ldx;
+  if (!in.norm) return {x, in.ldx};
+  RmsNormArgs args;
+  args.x = f32_rows(x, end - begin, in.k, in.ldx);
+  args.weight = reinterpret_cast<const std::byte*>(in.norm);
+  args.y = f32_rows(normed, end - begin, in.k, in.k);
+  args.eps = in.eps;
+  rms_norm(ctx, args);
+  return {normed, in.k};
 }
+
+#if defined(__x86_64__)
+constexpr auto quantise_tile_row = quantise_tile_row_avx512vnni;
 #else
-const ActivationTile* round_to_tiles(Context&, const float*, int64_t, int64_t, int64_t, bool) { return nullptr; }  // never wanted
+void quantise_tile_row(const float*, int64_t, int64_t, int64_t, ActivationTile*, ActivationTile*) {}  // never wanted
 #endif
 
-// Rounds x, [rows, k], in every form that some segment needs.
-Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, std::span<const WeightSegment> segments) {
+// Rounds an input in every form that some segment needs. Rows are normalised a few at a time, into memory of the thread's own, and rounded
+// while they are in its cache; only what is multiplied in f32 is kept.
+Activations round_input(Context& ctx, const Input& in, std::span<const WeightSegment> segments) {
   const bool quantised = std::any_of(segments.begin(), segments.end(), uses_blocks);
   const bool precise = std::any_of(segments.begin(), segments.end(), uses_remainder);
   const bool bf16 = std::any_of(segments.begin(), segments.end(), uses_bf16);
-  const bool tiles = quantised && wants_tiles(ctx.isa(), precise ? 2 * rows : rows);
-  const bool blocks = quantised && !tiles;
+  const bool f32 = std::any_of(segments.begin(), segments.end(), uses_f32);
+  const int64_t rows = in.rows, k = in.k;
+  const bool in_tiles = quantised && wants_tiles(ctx.isa(), precise ? 2 * rows : rows);
+  const bool in_blocks = quantised && !in_tiles;
+  const int64_t step = in_tiles ? kTileRows : 1, steps = ceil_div(rows, step);  // rows that are rounded together
   ActivationBuffers out;
-  if (blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
+  if (in_blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
   if (bf16) {
     out.ld_bf16 = round_up<int64_t>(k, 2);
     out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
   }
-  if (blocks || bf16) {
-    ctx.pool().parallel_for(rows, rounding_grain(k), [&](int64_t begin, int64_t end, int) {
-      if (blocks) quantise_rows(ctx.isa(), x, ldx, k, begin, end, out, precise ? rows : 0);
-      if (bf16) round_rows_bf16(ctx.isa(), x, ldx, k, begin, end, out);
+  const int64_t tile_count = steps * (k / kQuantBlock);
+  ActivationTile* const tiles = in_tiles ? ctx.scratch<ActivationTile>(precise ? 2 * tile_count : tile_count).data() : nullptr;
+  float* const normed = in.norm ? ctx.scratch<float>(k * (f32 ? rows : step * ctx.threads())).data() : nullptr;
+
+  const auto round = [&](int64_t begin, int64_t end, int worker) {
+    const InputRows from = take_rows(ctx, in, begin, end, normed ? normed + (f32 ? begin : step * worker) * k : nullptr);
+    if (in_blocks) quantise_rows(ctx.isa(), from.x, from.ldx, k, begin, end, out, precise ? rows : 0);
+    if (bf16) round_rows_bf16(ctx.isa(), from.x, from.ldx, k, begin, end, out);
+    if (!in_tiles) return;
+    ActivationTile* const to = tiles + begin / step * (k / kQuantBlock);
+    quantise_tile_row(from.x, from.ldx, end - begin, k, to, precise ? to + tile_count : nullptr);
+  };
+  if (quantised || bf16 || normed) {
+    ctx.pool().parallel_for(steps, rounding_grain(k * step), [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t i = begin; i < end; ++i) round(i * step, std::min(rows, (i + 1) * step), worker);
     });
   }
   Activations rounded;
   rounded.rows = rows;
   rounded.k = k;
-  rounded.f32 = x;
-  rounded.ld_f32 = ldx;
+  rounded.f32 = normed ? normed : in.x;
+  rounded.ld_f32 = normed ? k : in.ldx;
   rounded.bf16 = out.bf16;
   rounded.ld_bf16 = out.ld_bf16;
   rounded.q = out.q;
@@ -75,7 +113,7 @@ Activations round_input(Context& ctx, const float* x, int64_t ldx, int64_t rows,
   rounded.minus_16_sum = out.minus_16_sum;
   rounded.minus_128_sum = out.minus_128_sum;
   rounded.minus_32_sum = out.minus_32_sum;
-  if (tiles) rounded.tiles = round_to_tiles(ctx, x, ldx, rows, k, precise);
+  rounded.tiles = tiles;
   return rounded;
 }
 
@@ -88,25 +126,31 @@ PanelKernel float_kernel(Isa isa) {
   return isa == Isa::kAvx2 ? float_kernel_avx2 : float_kernel_scalar;
 }
 
+// Runs panels [begin, end) of a segment. out: y and bias at its first column.
+void run_segment(const WeightSegment& segment, int64_t begin, int64_t end, const Activations& input, const PanelOutput& out, Isa isa,
+                 std::byte* scratch) {
+  PanelJob job;
+  job.segment = &segment;
+  job.panels = segment.storage->data();
+  Activations x = input;
+  if (uses_remainder(segment)) x.rows = 2 * out.rows;
+  job.x = &x;
+  job.out = out;
+  job.panel_begin = begin;
+  job.panel_end = end;
+  job.scratch = scratch;
+  panel_kernel(segment.type, isa)(job);
+}
+
 // Runs panels [begin, end), counted through all segments.
 void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64_t begin, int64_t end, std::byte* scratch) {
   int64_t first_panel = 0;
   int64_t column = 0;
   for (const WeightSegment& segment : args.weight->segments) {
     const int64_t panels = ceil_div(segment.rows, kPanelRows);
-    PanelJob job;
-    job.panel_begin = std::max<int64_t>(0, begin - first_panel);
-    job.panel_end = std::min(panels, end - first_panel);
-    if (job.panel_begin < job.panel_end) {
-      job.segment = &segment;
-      job.panels = segment.storage->data();
-      Activations x = input;
-      if (uses_remainder(segment)) x.rows = 2 * args.rows;
-      job.x = &x;
-      job.out = {args.y + column, args.rows, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
-      job.scratch = scratch;
-      panel_kernel(segment.type, isa)(job);
-    }
+    const int64_t from = std::max<int64_t>(0, begin - first_panel), to = std::min(panels, end - first_panel);
+    const PanelOutput out = {args.y + column, args.rows, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
+    if (from < to) run_segment(segment, from, to, input, out, isa, scratch);
     first_panel += panels;
     column += segment.rows;
   }
@@ -155,11 +199,50 @@ int64_t panels_in_scratch(int64_t k) {
 
 int64_t panel_scratch_bytes(int64_t k) { return panels_in_scratch(k) * (k / kQuantBlock) * kUnpackedBlock; }
 
+namespace {
+
+// Gates in one segment, ups in another: what run_gated() takes.
+bool gates_and_ups(const PackedWeight& weight) { return weight.segments.size() == 2 && weight.segments[0].rows == weight.segments[1].rows; }
+
+// y = silu(gate) * up. Panels of gates and those of their ups go to memory of the thread's own, and are multiplied while they are in its
+// cache: nothing waits for all of them, and no more of them is kept.
+void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
+  constexpr int64_t kFloats = 1 << 16;  // of the second cache
+  constexpr int64_t kLeastPanels = 8;   // that a kernel unpacks together
+  const WeightSegment &gate = args.weight->segments[0], &up = args.weight->segments[1];
+  const int64_t panels = ceil_div(gate.rows, kPanelRows);
+  const int64_t group = std::min(panels, std::max(kLeastPanels, kFloats / (kPanelRows * args.rows)));
+  const int64_t width = group * kPanelRows;
+  const int64_t per_worker = panel_scratch_bytes(args.weight->k);
+  std::byte* const scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
+  float* const sums = ctx.scratch<float>(2 * args.rows * width * ctx.threads()).data();
+  const int64_t grain = panel_grain(gate.panel_bytes + up.panel_bytes, 2 * args.weight->k, args.rows);
+  ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
+    float* const gates = sums + worker * 2 * args.rows * width;
+    float* const ups = gates + args.rows * width;
+    for (int64_t first = begin; first < end; first += group) {
+      const int64_t last = std::min(end, first + group), column = first * kPanelRows;
+      const auto run = [&](const WeightSegment& segment, float* y, const float* bias) {
+        run_segment(segment, first, last, x, {y - column, args.rows, width, bias, false}, ctx.isa(), scratch + worker * per_worker);
+      };
+      run(gate, gates, args.bias);
+      run(up, ups, args.bias ? args.bias + gate.rows : nullptr);
+      const int64_t columns = std::min(gate.rows, last * kPanelRows) - column;
+      activation(ctx, {Activation::kSilu, f32_rows(gates, args.rows, columns, width), f32_rows(ups, args.rows, columns, width),
+                       f32_rows(args.y + column, args.rows, columns, args.ldy)});
+    }
+  });
+}
+
+}  // namespace
+
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
-  if (args.norm || args.swiglu) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
+  const bool gated = args.swiglu && gates_and_ups(*args.weight);
+  if (args.swiglu && !gated) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
-  const Activations x = round_input(ctx, args.x, args.ldx, args.rows, args.weight->k, args.weight->segments);
+  const Activations x = round_input(ctx, {args.x, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
+  if (gated) return run_gated(ctx, args, x);
   int64_t panels = 0;
   int64_t bytes = 0;
   for (const WeightSegment& segment : args.weight->segments) {
@@ -183,7 +266,7 @@ void matmul(Context& ctx, const MatmulArgs& args) {
   segment.rows = args.b.rows;
   segment.k = args.b.k;
   segment.panel_bytes = panel_bytes(args.b.type, args.b.k);
-  const Activations x = round_input(ctx, args.x, args.ldx, args.rows, args.b.k, {&segment, 1});
+  const Activations x = round_input(ctx, {args.x, args.ldx, args.rows, args.b.k}, {&segment, 1});
   const int64_t unpacked = panel_scratch_bytes(args.b.k);
   const int64_t per_worker = unpacked + kPanels * segment.panel_bytes;
   std::byte* scratch = ctx.scratch<std::byte>(mul_or_fail<int64_t>(per_worker, ctx.threads(), "matmul: scratch")).data();

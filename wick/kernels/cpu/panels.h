@@ -107,13 +107,13 @@ struct ActivationBuffers {
   int32_t* minus_32_sum = nullptr;
 };
 
-// Round rows [begin, end) of x.  rounding.cc
+// Round rows [begin, end) of a matrix, of which x is row `begin`.  rounding.cc
 // Unless it is 0, what the rounding of row t left over goes to row t + remainder, rounded to blocks of its own.
 void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out,
                    int64_t remainder);
-// As quantise_rows, rows [begin, end) of tiles. The remainders have tiles of their own, if they are wanted.  quant_tiles_avx512vnni.cc
-void quantise_tiles_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, int64_t begin, int64_t end, ActivationTile* tiles,
-                               ActivationTile* remainders);
+// As quantise_rows, up to kTileRows rows as a row of tiles. The remainders have tiles of their own, if they are wanted.
+// quant_tiles_avx512vnni.cc
+void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders);
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
 
 }  // namespace wick::cpu

@@ -265,22 +265,18 @@ WICK_VNNI_INLINE void quantise_tile(const float* const* rows, ActivationTile& ti
 
 }  // namespace
 
-WICK_VNNI void quantise_tiles_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, int64_t begin, int64_t end,
-                                         ActivationTile* tiles, ActivationTile* remainders) {
-  const int64_t blocks = k / kQuantBlock;
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const float* from[kTileRows];
-    for (int64_t r = 0; r < kTileRows; ++r) from[r] = x + std::min(tile * kTileRows + r, rows - 1) * ldx;
-    for (int64_t b = 0; b < blocks; ++b) {
-      float rest[kTileRows][kQuantBlock];
-      quantise_tile(from, tiles[tile * blocks + b], remainders ? rest : nullptr);
-      if (remainders) {
-        const float* left[kTileRows];
-        for (int r = 0; r < kTileRows; ++r) left[r] = rest[r];
-        quantise_tile(left, remainders[tile * blocks + b], nullptr);
-      }
-      for (const float*& row : from) row += kQuantBlock;
+WICK_VNNI void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders) {
+  const float* from[kTileRows];
+  for (int64_t r = 0; r < kTileRows; ++r) from[r] = x + std::min(r, rows - 1) * ldx;
+  for (int64_t b = 0; b < k / kQuantBlock; ++b) {
+    float rest[kTileRows][kQuantBlock];
+    quantise_tile(from, tiles[b], remainders ? rest : nullptr);
+    if (remainders) {
+      const float* left[kTileRows];
+      for (int r = 0; r < kTileRows; ++r) left[r] = rest[r];
+      quantise_tile(left, remainders[b], nullptr);
     }
+    for (const float*& row : from) row += kQuantBlock;
   }
 }
 

@@ -79,7 +79,7 @@ void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t at = row * blocks + b;
-      const float* block = x + row * ldx + b * kQuantBlock;
+      const float* block = x + (row - begin) * ldx + b * kQuantBlock;
       put_block(block, at, out);
       if (remainder == 0) continue;
       float rest[kQuantBlock];
@@ -110,7 +110,7 @@ void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begi
 
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
   for (int64_t row = begin; row < end; ++row) {
-    WICK_DISPATCH(isa, round_bf16)(x + row * ldx, k, out.bf16 + row * out.ld_bf16);
+    WICK_DISPATCH(isa, round_bf16)(x + (row - begin) * ldx, k, out.bf16 + row * out.ld_bf16);
     for (int64_t i = k; i < out.ld_bf16; ++i) out.bf16[row * out.ld_bf16 + i] = 0;
   }
 }

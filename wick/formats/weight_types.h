@@ -1,4 +1,5 @@
-// Which type each tensor of a model file gets for a --type of `wick quantize` and `wick synth`.
+// Which type each tensor of a model gets for a --type: of `wick quantize` and `wick synth`, and of weights that are quantised as they are
+// loaded.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include "wick/formats/metadata.h"
 #include "wick/tensor/tensor.h"
 
-namespace wick::apps {
+namespace wick {
 
 // One type for all matrices, or a mixture: output and, in half of the layers, values and down projections in a finer type.
 struct WeightRecipe {
@@ -34,4 +35,4 @@ std::vector<std::string> recipe_names();
 // q5_k, q8_0 for q6_k, and f16 where 32 does not divide them either.
 DType fitting_type(DType wanted, int64_t row);
 
-}  // namespace wick::apps
+}  // namespace wick

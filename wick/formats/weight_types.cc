@@ -1,10 +1,10 @@
-#include "wick/apps/weight_types.h"
+#include "wick/formats/weight_types.h"
 
 #include <charconv>
 
 #include "wick/base/error.h"
 
-namespace wick::apps {
+namespace wick {
 namespace {
 
 // The last column are numbers of the format.
@@ -76,4 +76,4 @@ DType fitting_type(DType wanted, int64_t row) {
   return fits(smaller) ? smaller : DType::kF16;
 }
 
-}  // namespace wick::apps
+}  // namespace wick
