@@ -57,9 +57,9 @@ void plan_rest(const NetworkOutline& network, const ModelOptions& model, const E
   const uint64_t page_bytes = kv_pool_config(network.dims, model, engine).page_bytes();
   const int64_t longest = engine.context ? engine.context : trained;
   const StepMemory step = step_memory(network, model.device, step_limits(engine, model.device), longest);
-  const int64_t table = engine.max_sequences * ceil_div(longest, kPagePositions);
+  const int64_t tables = 2 * engine.max_sequences * ceil_div(longest, kPagePositions);  // of a step and the one after it
   plan.sequences = engine.max_sequences;
-  plan.workspace = step.workspace + static_cast<uint64_t>(table) * sizeof(int32_t);
+  plan.workspace = step.workspace + static_cast<uint64_t>(tables) * sizeof(int32_t);
   plan.scratch = step.scratch;
   const uint64_t for_cache = minus(available, plan.workspace + plan.scratch);
   const uint64_t least_context = static_cast<uint64_t>(std::min<int64_t>(trained, kPagePositions));
