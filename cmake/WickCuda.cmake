@@ -28,5 +28,8 @@ find_package(CUDAToolkit REQUIRED)
 set(CMAKE_FIND_LIBRARY_SUFFIXES ${suffixes})
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 target_compile_definitions(wick_options INTERFACE WICK_CUDA)
+if(CMAKE_CUDA_ARCHITECTURES MATCHES "90a")  # Hopper's own instructions are in the binary
+  target_compile_definitions(wick_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:WICK_SM90A>")
+endif()
 # As for C++: a product and a sum are fused only where the code says so.
 target_compile_options(wick_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false;-Xcompiler=-Wall,-Wextra;--expt-relaxed-constexpr>")

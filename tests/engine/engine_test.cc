@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <cstdlib>
 #include <cstring>
 #include <new>

@@ -234,7 +234,7 @@ TEST(Linear, NormAndSwigluOnTheWayChangeNoBit) {
   const struct {
     std::vector<DType> types;
     int64_t outputs;  // of each
-  } cases[] = {{{DType::kQ8_0, DType::kQ4_1}, 144}, {{DType::kQ6_K, DType::kQ6_K}, 70}, {{DType::kBF16, DType::kF16}, 33}, {{DType::kF32, DType::kQ5_0}, 16}, {{DType::kQ4_0}, 96}, {{DType::kQ8_0, DType::kQ8_0, DType::kF32, DType::kBF16}, 40}};
+  } cases[] = {{{DType::kQ8_0, DType::kQ4_1}, 144}, {{DType::kQ6_K, DType::kQ6_K}, 70}, {{DType::kBF16, DType::kF16}, 33}, {{DType::kF32, DType::kQ5_0}, 16}, {{DType::kQ4_0}, 96}, {{DType::kBF16, DType::kBF16}, 40}, {{DType::kQ8_0, DType::kQ8_0, DType::kF32, DType::kBF16}, 40}};
   constexpr int64_t k = 512;
   for (const Isa isa : isas()) {
     Context ctx(Device::cpu(), {.threads = 3, .isa = isa});

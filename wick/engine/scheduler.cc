@@ -24,6 +24,7 @@ Scheduler::Scheduler(Context& ctx, const LanguageModel& network, nn::KvPool& poo
       logits_(Tensor::empty({limits.logit_rows, network.dims().vocab}, DType::kF32, ctx.device())),
       readable_logits_(ctx.stream() ? Tensor::staging(logits_.shape(), DType::kF32, ctx.device()) : logits_),
       chosen_(Tensor::empty({limits.logit_rows}, DType::kI32, ctx.device())),
+      next_(Tensor::empty({limits.logit_rows}, DType::kI32, ctx.device())),
       sampler_(network.dims().vocab) {
   running_.reserve(static_cast<size_t>(limits.sequences));
 }
@@ -205,12 +206,12 @@ bool Scheduler::plan_ahead(const Flight& now, Flight& next) {
 void Scheduler::run(Flight& flight, const Flight* before) {
   const StepBatch& batch = flight.buffer.upload(ctx_);
   if (batch.rows > 0) {
-    if (before) ctx_.copy(const_cast<int32_t*>(batch.on_device.tokens), chosen_.raw(), static_cast<uint64_t>(batch.rows) * sizeof(int32_t));
+    if (before) ctx_.copy(const_cast<int32_t*>(batch.on_device.tokens), next_.raw(), static_cast<uint64_t>(batch.rows) * sizeof(int32_t));
     const Tensor logits = logits_.slice(0, 0, batch.logit_count);
     network_.step(ctx_, batch, pool_, *workspace_, logits);
     if (flight.greedy) {
       const Tensor chosen = chosen_.slice(0, 0, batch.logit_count);
-      ops::greedy(ctx_, logits, chosen);
+      ops::greedy(ctx_, logits, chosen, next_.slice(0, 0, batch.logit_count));
       ctx_.copy(flight.chosen.raw(), chosen.raw(), chosen.bytes());
     } else if (readable_logits_.raw() != logits_.raw()) {
       ctx_.copy(readable_logits_.raw(), logits.raw(), logits.bytes());

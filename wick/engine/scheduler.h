@@ -82,7 +82,8 @@ class Scheduler {
   std::unique_ptr<Workspace> workspace_;
   Tensor logits_;          // [logit_rows, V]
   Tensor readable_logits_;  // the same where the CPU reads it
-  Tensor chosen_;           // i32 [logit_rows], the tokens chosen on the device
+  Tensor chosen_;           // i32 [logit_rows], the tokens chosen on the device, -1 where there is none
+  Tensor next_;             // as chosen_, but always ids
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission

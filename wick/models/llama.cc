@@ -232,7 +232,7 @@ NetworkOutline outline_llama(const ModelFile& file, const Device& device, const 
   const ModelDims& dims = config.dims;
   NetworkOutline outline = outline_weights(file, device, options, dims.layers);
   outline.dims = dims;
-  if (const TensorInfo* table = file.find("token_embd.weight"); table && table->shape.rank() == 2) outline.dims.vocab = table->shape[0];
+  if (const TensorInfo* table = file.find("token_embd.weight"); table && table->supported && table->shape.rank() == 2) outline.dims.vocab = table->shape[0];
   outline.row_values = dims.d_model + (dims.d_model + 1) / 2 + (2 * dims.heads + 2 * dims.kv_heads) * dims.head_dim + dims.d_ff;  // see LlamaWorkspace
   outline.rotary_dim = config.rope.rotary_dim;
   return outline;

@@ -4,8 +4,8 @@
 
 #include "wick/kernels/block_format.h"
 #include "wick/kernels/scratch_bytes.h"
-#include "wick/ops/device.h"
 #include "wick/models/convert_rows.h"
+#include "wick/ops/device.h"
 #include "wick/ops/linear.h"
 
 namespace wick {
@@ -136,6 +136,19 @@ NetworkOutline outline_weights(const ModelFile& file, const Device& device, cons
   return outline;
 }
 
+namespace {
+
+// What the blocks of the one kernel for single rows hand over, at most.
+uint64_t decode_step_bytes(const ModelDims& dims) {
+  constexpr int64_t kCopies = 4, kShares = 32, kLayerBytes = 72;
+  const int64_t heads_width = dims.heads * dims.head_dim;
+  const int64_t words = kCopies * (2 * dims.d_model + heads_width + dims.d_ff) + heads_width + 2 * dims.kv_heads * dims.head_dim +
+                        kShares * (heads_width + 2 * dims.heads);
+  return static_cast<uint64_t>(words * static_cast<int64_t>(sizeof(uint32_t)) + kLayerBytes * dims.layers);
+}
+
+}  // namespace
+
 StepMemory step_memory(const NetworkOutline& outline, const Device& device, const ActivationLimits& limits, int64_t positions) {
   constexpr int64_t kFewRows = 64;  // of logits: more than these may need the whole table unpacked
   const ModelDims& dims = outline.dims;
@@ -147,11 +160,14 @@ StepMemory step_memory(const NetworkOutline& outline, const Device& device, cons
     shape.rows = limits.rows;
     shape.inputs = std::max(dims.d_model, dims.heads * dims.head_dim);
     shape.outputs = 2 * dims.d_ff;
-    shape.unpacked = 2 * outline.largest_blocks;  // neighbours, gate and up
+    shape.unpacked = 3 * outline.largest_blocks;  // neighbours: gate and up, or q, k and v
     if (limits.logit_rows > kFewRows) shape.unpacked = std::max(shape.unpacked, outline.largest_table);
     shape.heads = dims.heads;
     shape.head_dim = dims.head_dim;
-    if (ops::is_cuda(device)) memory.scratch = cuda::scratch_bytes(shape);
+    if (ops::is_cuda(device)) {
+      memory.scratch = cuda::scratch_bytes(shape);
+      memory.workspace += decode_step_bytes(dims);
+    }
   }
   return memory;
 }

@@ -1,6 +1,7 @@
 #include "wick/tensor/cuda_device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <map>
 #include <mutex>
@@ -293,10 +294,13 @@ void CudaStream::capture(FunctionRef<void()> work, cudaGraphExec_t& graph) {
 }
 
 void CudaStream::replay(uint64_t key, FunctionRef<void()> work) {
-  constexpr size_t kMostGraphs = 64;
+  constexpr size_t kMostGraphs = 256;  // sizes of batches, each with several sizes of cache and two buffers
   const auto known = graphs_.find(key);
   if (known == graphs_.end()) {
-    if (graphs_.size() == kMostGraphs) drop_graphs();
+    if (graphs_.size() == kMostGraphs) {
+      check(cudaStreamSynchronize(use()), "step");  // one may be running
+      drop_graphs();
+    }
     work();
     graphs_.emplace(key, nullptr);
     return;
@@ -341,8 +345,8 @@ void CudaStream::synchronize() {
 }
 
 void CudaStream::throw_fault() {
-  const uint64_t word = *static_cast<volatile uint64_t*>(fault_);
-  *fault_ = 0;
+  // In one go: the next step may be on its way, and its fault must not be lost.
+  const uint64_t word = std::atomic_ref<uint64_t>(*fault_).exchange(0);
   if (word == 0) return;
   ++faults_;
   const uint64_t value = word & ((uint64_t{1} << kFaultShift) - 1);

@@ -34,7 +34,11 @@ __device__ Best best_of_warp(Best best) {
   return best;
 }
 
-__device__ int32_t result(const ArgmaxArgs& args, const Best& best) { return args.finite && isinf(best.value) ? kNan : best.at; }
+__device__ void put(const ArgmaxArgs& args, unsigned row, const Best& best) {
+  const int32_t id = args.finite && isinf(best.value) ? kNan : best.at;
+  args.y[row] = id;
+  if (args.next) args.next[row] = max(id, 0);
+}
 
 // A block takes a slice of a row. Slices are merged by finish().
 template <class T, int V>
@@ -57,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) argmax_slices(const __grid_constant_
   best = best_of_warp(threadIdx.x < kThreads / kWarp ? warps[threadIdx.x] : Best{-INFINITY, INT32_MAX});
   if (threadIdx.x != 0) return;
   if (gridDim.y == 1) {
-    args.y[blockIdx.x] = result(args, best);
+    put(args, blockIdx.x, best);
   } else {
     parts[blockIdx.x * gridDim.y + blockIdx.y] = best;
   }
@@ -69,7 +73,7 @@ __global__ void __launch_bounds__(kWarp) finish(const __grid_constant__ ArgmaxAr
   Best best = {-INFINITY, INT32_MAX};
   for (int i = static_cast<int>(threadIdx.x); i < slices; i += kWarp) best = better(best, parts[blockIdx.x * slices + i]);
   best = best_of_warp(best);
-  if (threadIdx.x == 0) args.y[blockIdx.x] = result(args, best);
+  if (threadIdx.x == 0) put(args, blockIdx.x, best);
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ class DecodeKernel {
     }
     const uint64_t layer_bytes = layers.size() * sizeof(LayerWeights);
     layers_ = Storage::allocate(ctx.device(), layer_bytes);
-    check(cudaMemcpy(layers_->data(), layers.data(), layer_bytes, cudaMemcpyDefault), "decode_step");
+    copy_memory(ctx.device(), layers_->data(), Device::cpu(), reinterpret_cast<const std::byte*>(layers.data()), layer_bytes);
     params_.layers = reinterpret_cast<const LayerWeights*>(layers_->data());
     lay_out(ctx);
     reset(ctx);

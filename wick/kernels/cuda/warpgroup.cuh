@@ -12,11 +12,16 @@ namespace wick::cuda {
 
 inline constexpr int kPanelWidth = 64;
 
-// Whether ctx's device has them. Binaries hold code for it by the name of 90a.
+// Whether ctx's device has them, and the binary code for it by the name of 90a: code for 90, or made of 80's, has none.
 inline bool has_warpgroups(Context& ctx) {
+#ifdef WICK_SM90A
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device().index()), "device");
   return major == 9;
+#else
+  (void)ctx;
+  return false;
+#endif
 }
 
 // Where the 16 bytes from element 8 chunk of a row on lie in a tile of kRows rows, in elements.
@@ -72,7 +77,7 @@ __device__ inline void finish_products() {
     WICK_PRODUCT_OF("bf16", __VA_ARGS__);                                                                              \
   }
 #else
-#define WICK_PRODUCT(...)
+#define WICK_PRODUCT(...) __trap();
 #endif
 
 // c (+)= a b:  64 x 64 or 64 x 128, 16 deep; a in registers, or 64 rows of a tile from one of its columns on. kAcross: a row of the tile b is
