@@ -86,7 +86,7 @@ struct Case {
 
 class Table {
  public:
-  explicit Table(int threads) : read_(threads) {
+  explicit Table(int threads) : read_(Device::cpu(), threads) {
     std::printf("| kernel | rows | us | GB/s | Gop/s | bound | share |\n|---|---|---|---|---|---|---|\n");
   }
 

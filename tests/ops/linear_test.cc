@@ -212,7 +212,7 @@ TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
       const Tensor bias = test::on(*ctx, Tensor::from_values(normals(n, 6), {n})), norm = test::on(*ctx, Tensor::from_values(normals(n, 5), {n}));
       for (const int64_t t : {1, 9, 33, 150}) {
         const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 7), {t, k}));
-        const auto start = [&] { return test::on(*ctx, Tensor::from_values(normals(t * n, 8), {t, n})); };
+        const auto start = [&, n = n] { return test::on(*ctx, Tensor::from_values(normals(t * n, 8), {t, n})); };
         const Tensor expected = start(), sum = start(), normed = test::on(*ctx, Tensor::zeros({t, n}, DType::kBF16));
         ops::linear(*ctx, x, weight, expected, {.bias = &bias, .accumulate = true});
         const ops::LinearOptions options = {.bias = &bias, .accumulate = true, .norm_eps = 1e-5, .normed = &normed, .next_norm = &norm};

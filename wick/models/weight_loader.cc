@@ -139,7 +139,7 @@ NetworkOutline outline_weights(const ModelFile& file, const Device& device, cons
 namespace {
 
 // What the blocks of the one kernel for single rows hand over, at most.
-uint64_t decode_step_bytes(const ModelDims& dims) {
+[[maybe_unused]] uint64_t decode_step_bytes(const ModelDims& dims) {
   constexpr int64_t kCopies = 4, kShares = 32, kLayerBytes = 72;
   const int64_t heads_width = dims.heads * dims.head_dim;
   const int64_t words = kCopies * (2 * dims.d_model + heads_width + dims.d_ff) + heads_width + 2 * dims.kv_heads * dims.head_dim +

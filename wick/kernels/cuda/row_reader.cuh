@@ -63,10 +63,13 @@ class RowReader {
   template <class Map, class Body>
   __device__ void each_replaced(Map&& map, Body&& body) const {
     each([&](int64_t i, const float(&x)[V]) {
-      if constexpr (Shape::kVectors > 0) return body(i, x);
-      float made[V];
-      for (int j = 0; j < V; ++j) made[j] = map(x[j]);
-      body(i, made);
+      if constexpr (Shape::kVectors > 0) {
+        body(i, x);
+      } else {
+        float made[V];
+        for (int j = 0; j < V; ++j) made[j] = map(x[j]);
+        body(i, made);
+      }
     });
   }
 
