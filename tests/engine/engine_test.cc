@@ -471,6 +471,34 @@ TEST_P(EngineOnDevice, ANaNEndsItsRequestWhoeverChooses) {
   }
 }
 
+// One of two requests chooses, some tokens after its prompt, one that the other never sees and whose embedding is NaN.
+void one_of_two_meets_a_nan(const ModelOptions& options) {
+  TinyModel tiny;
+  tiny.tied = false;
+  std::vector<int32_t> sick, well;
+  {
+    Engine engine(load(tiny, options), {.max_sequences = 1});
+    sick = collect(engine.submit(greedy("hello", 40))).ids;
+    well = collect(engine.submit(greedy("x", 40))).ids;
+  }
+  const auto met = [](const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); };
+  const std::vector<int32_t> prompts = {'o', 'x'};  // beside "hell"; a byte's token is its value
+  for (size_t i = 3; i < sick.size() && tiny.nan_token < 0; ++i) {
+    const bool first = std::find(sick.begin(), sick.begin() + static_cast<std::ptrdiff_t>(i), sick[i]) == sick.begin() + static_cast<std::ptrdiff_t>(i);
+    if (first && sick[i] < kTinyVocab - 6 && !met(well, sick[i]) && !met(prompts, sick[i])) tiny.nan_token = sick[i];
+  }
+  ASSERT_GE(tiny.nan_token, 0) << "no such token in this model";
+  Engine engine(load(tiny, options), {.max_sequences = 2});
+  for (int repetition = 0; repetition < 3; ++repetition) {
+    Stream first = engine.submit(greedy("hello", 40)), second = engine.submit(greedy("x", 40));
+    EXPECT_EQ(ErrorCode::kInternal, error_of([&] { collect(std::move(first)); }));
+    EXPECT_EQ(well, collect(std::move(second)).ids);
+  }
+}
+
+TEST(Engine, ANaNEndsItsOwnRequestAlone) { one_of_two_meets_a_nan({.threads = 2}); }
+TEST_P(EngineOnDevice, ANaNEndsItsOwnRequestAlone) { one_of_two_meets_a_nan({.device = Device::parse(GetParam()), .threads = 2, .exact = true}); }
+
 // The logits of every position of a prompt, evaluated in steps of `chunk` tokens.
 std::vector<float> logits_in_steps(const std::shared_ptr<const Model>& model, const std::string& prompt, int64_t chunk) {
   Engine engine(model, {.max_sequences = 1, .kv_type = DType::kF16, .prefill_chunk = chunk});

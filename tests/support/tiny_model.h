@@ -25,6 +25,7 @@ struct TinyModel {
   uint32_t seed = 1;
   float spread = 0.2f;                                 // of the weights inside the layers
   float nan_weight_in_layer = -1;                      // >= 0: a NaN in that layer's feed-forward
+  int32_t nan_token = -1;                              // >= 0: its row of an f32 embedding is NaN
   std::function<void(Metadata&)> change_metadata;      // before it is written
   std::function<bool(const std::string& name)> leave_out;  // tensors that are not written
 };
@@ -90,6 +91,10 @@ inline std::string tiny_model_bytes(const TinyModel& tiny = {}) {
     int64_t elements = 1;
     for (const int64_t size : shape) elements *= size;
     std::string bytes = random_bytes(type, elements, spread, generator);
+    if (tiny.nan_token >= 0 && name == "token_embd.weight") {
+      const std::vector<float> row(static_cast<size_t>(tiny.d_model), std::numeric_limits<float>::quiet_NaN());
+      std::memcpy(bytes.data() + static_cast<size_t>(tiny.nan_token * tiny.d_model) * sizeof(float), row.data(), row.size() * sizeof(float));
+    }
     if (!tiny.leave_out || !tiny.leave_out(name)) writer.add(name, shape, type, std::move(bytes));
   };
   const auto ones = [&](const std::string& name, int64_t size) {
