@@ -82,10 +82,7 @@ struct Gelu {
   static HWY_INLINE V log_odds(V x) {
     const D d;
     const V x2 = smaller(mul(x, x), hn::Set(d, 30.25f));
-    V q = mul_add(x2, hn::Set(d, 8.67898014e-6f), hn::Set(d, -9.70165757e-4f));
-    q = mul_add(q, x2, hn::Set(d, 7.56042766e-2f));
-    q = mul_add(q, x2, hn::Set(d, 1.59341444f));
-    return mul(x, q);
+    return mul(x, polynomial(d, x2, 8.67898014e-6f, -9.70165757e-4f, 7.56042766e-2f, 1.59341444f));
   }
 
   // x times the normal distribution's share below it: for negative x the tail itself, which is exact where 1 + erf cancels.
