@@ -137,22 +137,15 @@ void Scheduler::plan(Flight& flight) {
   flight.greedy = chooses_on_device(flight);
 }
 
-// False when it failed, and the sequence with it.
-bool Scheduler::make_up_prompt(Sequence& sequence) {
+void Scheduler::make_up_prompt(Sequence& sequence) {
   const int64_t count = sequence.request().made_up_prompt;
-  if (count == 0 || sequence.evaluated() > 0) return true;
-  try {
-    nn::make_up(ctx_, pool_, sequence.pages(), count);
-    sequence.skip(count);
-  } catch (...) {
-    sequence.end(FinishReason::kNone, current_failure());
-    return false;
-  }
-  return true;
+  if (count == 0 || sequence.evaluated() > 0) return;
+  nn::make_up(ctx_, pool_, sequence.pages(), count);
+  sequence.skip(count);
 }
 
 bool Scheduler::add_share(Flight& flight, Sequence& sequence, int64_t max_rows, int64_t max_logits) {
-  if (!make_up_prompt(sequence)) return false;
+  make_up_prompt(sequence);
   using Logits = Request::Logits;
   const std::span<const int32_t> pending = sequence.pending();
   const Logits wanted = sequence.request().prompt_logits;

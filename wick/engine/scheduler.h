@@ -61,7 +61,7 @@ class Scheduler {
   void admit();
   void prepare(Sequence& sequence);  // for its first step
   void plan(Flight& flight);
-  bool make_up_prompt(Sequence& sequence);
+  void make_up_prompt(Sequence& sequence);
   bool add_share(Flight& flight, Sequence& sequence, int64_t max_rows, int64_t max_logits);
   bool chooses_on_device(const Flight& flight) const;
   bool plan_ahead(const Flight& now, Flight& next);
