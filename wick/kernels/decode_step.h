@@ -41,7 +41,14 @@ struct DecodeStepArgs {
   float* logits = nullptr;  // [V]
 };
 
+struct DecodeShape {
+  int64_t layers, width, heads, kv_heads, head_dim, hidden;  // L, D, H, K, Dh, F
+};
+
 namespace cuda {
+
+// How much memory of the device a kernel for such a model takes, at most.
+uint64_t decode_kernel_bytes(const DecodeShape& shape);
 
 // What the kernel keeps from step to step; for one stream.
 class DecodeKernel;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "wick/kernels/block_format.h"
+#include "wick/kernels/decode_step.h"
 #include "wick/kernels/scratch_bytes.h"
 #include "wick/models/convert_rows.h"
 #include "wick/ops/device.h"
@@ -136,19 +137,6 @@ NetworkOutline outline_weights(const ModelFile& file, const Device& device, cons
   return outline;
 }
 
-namespace {
-
-// What the blocks of the one kernel for single rows hand over, at most.
-[[maybe_unused]] uint64_t decode_step_bytes(const ModelDims& dims) {
-  constexpr int64_t kCopies = 4, kShares = 32, kLayerBytes = 72;
-  const int64_t heads_width = dims.heads * dims.head_dim;
-  const int64_t words = kCopies * (2 * dims.d_model + heads_width + dims.d_ff) + heads_width + 2 * dims.kv_heads * dims.head_dim +
-                        kShares * (heads_width + 2 * dims.heads);
-  return static_cast<uint64_t>(words * static_cast<int64_t>(sizeof(uint32_t)) + kLayerBytes * dims.layers);
-}
-
-}  // namespace
-
 StepMemory step_memory(const NetworkOutline& outline, const Device& device, const ActivationLimits& limits, int64_t positions) {
   constexpr int64_t kFewRows = 64;  // of logits: more than these may need the whole table unpacked
   const ModelDims& dims = outline.dims;
@@ -166,7 +154,7 @@ StepMemory step_memory(const NetworkOutline& outline, const Device& device, cons
     shape.head_dim = dims.head_dim;
     if (ops::is_cuda(device)) {
       memory.scratch = cuda::scratch_bytes(shape);
-      memory.workspace += decode_step_bytes(dims);
+      memory.workspace += cuda::decode_kernel_bytes({dims.layers, dims.d_model, dims.heads, dims.kv_heads, dims.head_dim, dims.d_ff});
     }
   }
   return memory;

@@ -235,6 +235,14 @@ std::shared_ptr<DecodeKernel> make_decode_kernel(Context& ctx, const DecodeModel
   return std::make_shared<DecodeKernel>(ctx, model, params, kernel, shared_bytes);
 }
 
+// As the kernel lays it out; of the shares of a long context as many as there can be.
+uint64_t decode_kernel_bytes(const DecodeShape& shape) {
+  const int64_t attended = shape.heads * shape.head_dim;
+  const int64_t words = kCopies * (2 * shape.width + attended + shape.hidden) + attended + 2 * shape.kv_heads * shape.head_dim +
+                        kMostShares * (attended + 2 * shape.heads);
+  return static_cast<uint64_t>(words) * sizeof(uint32_t) + static_cast<uint64_t>(shape.layers) * sizeof(LayerWeights);
+}
+
 void recover(Context& ctx, DecodeKernel& kernel) { kernel.recover(ctx); }
 
 void decode_step(Context& ctx, DecodeKernel& kernel, const DecodeStepArgs& args, const StepBatch& batch) { kernel.run(ctx, args, batch); }
