@@ -214,7 +214,7 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinForEveryHeadSizeAndCacheType) {
 
 // Results of bf16 are those of f32, rounded: of single rows over few and many pages, and of prompts. The CPU has none.
 TEST_P(AttentionOnDevice, PagedResultsOfBf16) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : kCacheTypes) {
     const Dimensions dims = {4, 2, 64};
     Cache cache(type, dims, 128, ctx->device());
@@ -236,7 +236,7 @@ TEST_P(AttentionOnDevice, PagedResultsOfBf16) {
 
 // More rows than a tile, of several sequences that begin anywhere in a page.
 TEST_P(AttentionOnDevice, PagedMatchesTwinForLongPrompts) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : {DType::kF16, DType::kBF16}) {
     for (const int64_t head_dim : {64, 128}) {
       for (const int64_t window : {0, 100}) {
@@ -316,7 +316,7 @@ void expect_one_step_is_two(Context& ctx, DType type, const Dimensions& dims, in
 }
 
 TEST_P(AttentionOnDevice, AppendAndAttentionInOne) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : kCacheTypes) {
     for (const int64_t head_dim : {40, 64, 128}) expect_one_step_is_two(*ctx, type, {6, 2, head_dim}, head_dim, true, {});
   }

@@ -122,7 +122,7 @@ TEST_P(LinearOnDevice, FastEqualsReferenceForEveryTypeAndShape) {
 // norm and swiglu are what their ops make of it, on CUDA in one kernel for few rows and even shapes. What rounding x makes of a last bit of the
 // norm is no more than a step of the second run.
 TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : kTypes) {
     for (const auto& [outputs, least] : {std::pair<int64_t, int64_t>{48, 96}, {70, 576}, {1000, 256}}) {
       const int64_t k = fitting(type, least);
@@ -150,7 +150,7 @@ TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
 
 // Batches of every size of tile, with several tiles of outputs and shares of k. x is of bf16 numbers: CUDA rounds the weights alone.
 TEST_P(LinearOnDevice, BatchesOfRows) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   Context plain;
   const bool cpu = ctx->device().is_cpu();
   for (const DType type : kTypes) {
@@ -175,7 +175,7 @@ TEST_P(LinearOnDevice, BatchesOfRows) {
 
 // Gates and ups in one segment, sums on top of what is there, and x and y of bf16: the same numbers, rounded once.
 TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : kTypes) {
     for (const int64_t k : {256, 2048}) {
       const int64_t half = 96;
@@ -205,7 +205,7 @@ TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
 
 // A sum and its norm in one, where steps of many rows ask for that; elsewhere it is refused.
 TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   for (const DType type : kTypes) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{96, 256}, {2048, 1024}}) {
       const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, random_weight(type, n, k, 3)));
@@ -262,7 +262,7 @@ TEST(Linear, NormAndSwigluOnTheWayChangeNoBit) {
 
 // More inputs than a block's memory holds for all rows at once, or for any.
 TEST_P(LinearOnDevice, ManyInputs) {
-  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).front());
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   Context plain;
   for (const DType type : {DType::kBF16, DType::kQ8_0, DType::kQ4_K, DType::kQ6_K}) {
     for (const int64_t k : {14336, 40960}) {
