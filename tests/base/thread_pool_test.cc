@@ -60,6 +60,24 @@ TEST(ThreadPool, WorkersAreUniqueAmongConcurrentCalls) {
   }
 }
 
+TEST(ThreadPool, OthersTakeTheShareOfAThreadThatIsHeldUp) {
+  constexpr int64_t kCount = 1024;
+  for (const int threads : {2, 4}) {
+    ThreadPool pool(threads);
+    std::atomic<int64_t> done{0};
+    std::atomic_flag held = ATOMIC_FLAG_INIT;
+    pool.parallel_for(kCount, 1, [&](int64_t begin, int64_t end, int) {
+      if (!held.test_and_set()) {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (done < kCount - (end - begin) && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+        EXPECT_EQ(kCount - (end - begin), done);
+      }
+      done += end - begin;
+    });
+    EXPECT_EQ(kCount, done);
+  }
+}
+
 TEST(ThreadPool, LoopsAfterAPauseFindSleepingWorkers) {
   ThreadPool pool(3);
   for (int i = 0; i < 50; ++i) {

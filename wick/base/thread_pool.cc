@@ -61,11 +61,23 @@ uint32_t wait_until(std::atomic<uint32_t>& word, std::atomic<uint32_t>& sleepers
 
 }  // namespace
 
+// Units are what is claimed: `grain` indices, or more where those would be too many to count.
+struct Units {
+  uint32_t begin, end;
+};
+
+constexpr int64_t kMaxUnits = int64_t{1} << 31;
+
+// What is left of a thread's share of a loop. Its owner takes from the front, so that it reads on where it was, others steal from the back.
+struct alignas(64) Share {
+  std::atomic<Units> left{};
+};
+
 // A loop is announced by a new `generation`, which workers wait for, and guarded by `gate`: workers join while it is open, and the
 // caller, when nothing is left to claim, closes it and waits for those that joined. A worker that wakes up late finds it closed and was
 // not waited for: a descheduled thread costs nothing but its help.
 struct ThreadPool::Impl {
-  explicit Impl(int threads) : size(threads) {}
+  explicit Impl(int threads) : size(threads), shares(static_cast<size_t>(threads)) {}
 
   static constexpr uint32_t kOpen = 1u << 31;
 
@@ -76,20 +88,23 @@ struct ThreadPool::Impl {
   std::atomic<bool> stopping{false};
   alignas(64) std::atomic<uint32_t> gate{0};  // kOpen | workers inside
   std::atomic<uint32_t> sleeping_callers{0};
-  alignas(64) std::atomic<int64_t> next{0};  // first index that nobody has claimed
+  alignas(64) std::atomic<int> parts{0};  // shares that are not empty
   std::atomic<bool> failed{false};
   std::atomic_flag busy = ATOMIC_FLAG_INIT;
+  std::vector<Share> shares;
 
   // The loop that runs; written while the gate is closed and nobody is inside.
   int64_t n = 0;
-  int64_t grain = 1;
+  int64_t unit = 1;
   const FunctionRef<void(int64_t, int64_t, int)>* body = nullptr;
   std::mutex failure_mutex;
   std::exception_ptr failure;
 
   bool join();
   void leave();
-  int64_t claim_end(int64_t begin) const;
+  void share_out();
+  bool take(int worker, Units& taken);
+  bool steal(int worker);
   void take_part(int worker);
   void run_worker(int worker, const fenv_t& environment);
 };
@@ -129,23 +144,59 @@ void ThreadPool::Impl::leave() {
   if (gate.fetch_sub(1, std::memory_order_seq_cst) == 1 && sleeping_callers.load(std::memory_order_seq_cst) > 0) futex_wake_all(gate);
 }
 
-// Half of a fair share of what is left: few claims, and all threads end within a small one of each other.
-int64_t ThreadPool::Impl::claim_end(int64_t begin) const {
-  const int64_t share = (n - begin) / (2 * size);
-  return std::min(n, begin + std::max(grain, share / grain * grain));
+// To each thread as much, one behind the other.
+void ThreadPool::Impl::share_out() {
+  const int64_t units = ceil_div(n, unit);
+  int used = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const Units mine = {static_cast<uint32_t>(units * i / size), static_cast<uint32_t>(units * (i + 1) / size)};
+    shares[static_cast<size_t>(i)].left.store(mine, std::memory_order_relaxed);
+    used += mine.begin < mine.end;
+  }
+  parts.store(used, std::memory_order_relaxed);
+}
+
+// Half of what is left of the worker's share.
+bool ThreadPool::Impl::take(int worker, Units& taken) {
+  std::atomic<Units>& own = shares[static_cast<size_t>(worker)].left;
+  Units left = own.load(std::memory_order_relaxed);
+  uint32_t end;
+  do {
+    if (left.begin >= left.end) return false;
+    end = left.begin + (left.end - left.begin + 1) / 2;
+  } while (!own.compare_exchange_weak(left, {end, left.end}, std::memory_order_relaxed));
+  if (end == left.end) parts.fetch_sub(1, std::memory_order_relaxed);
+  taken = {left.begin, end};
+  return true;
+}
+
+// Makes the back half of somebody's share that of the worker, which has none.
+bool ThreadPool::Impl::steal(int worker) {
+  if (parts.load(std::memory_order_relaxed) == 0) return false;
+  for (int i = 1; i < size; ++i) {
+    std::atomic<Units>& other = shares[static_cast<size_t>((worker + i) % size)].left;
+    Units left = other.load(std::memory_order_relaxed);
+    while (left.begin < left.end) {
+      const uint32_t middle = left.begin + (left.end - left.begin) / 2;
+      if (!other.compare_exchange_weak(left, {left.begin, middle}, std::memory_order_relaxed)) continue;
+      if (middle > left.begin) parts.fetch_add(1, std::memory_order_relaxed);
+      shares[static_cast<size_t>(worker)].left.store({middle, left.end}, std::memory_order_relaxed);
+      return true;
+    }
+  }
+  return false;
 }
 
 void ThreadPool::Impl::take_part(int worker) {
   const Inside inside(this, worker);
+  Units taken;
   while (!failed.load(std::memory_order_relaxed)) {
-    int64_t begin = next.load(std::memory_order_relaxed);
-    int64_t end;
-    do {
-      if (begin >= n) return;
-      end = claim_end(begin);
-    } while (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    if (!take(worker, taken)) {
+      if (!steal(worker)) return;
+      continue;
+    }
     try {
-      (*body)(begin, end, worker);
+      (*body)(taken.begin * unit, std::min(n, taken.end * unit), worker);
     } catch (...) {
       const std::lock_guard lock(failure_mutex);
       if (!failed.exchange(true)) failure = std::current_exception();
@@ -212,9 +263,9 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t
     return body(0, n, 0);
   }
   pool.n = n;
-  pool.grain = grain;
+  pool.unit = std::max(grain, ceil_div(n, kMaxUnits));
   pool.body = &body;
-  pool.next.store(0, std::memory_order_relaxed);
+  pool.share_out();
   pool.failed.store(false, std::memory_order_relaxed);
   pool.gate.store(Impl::kOpen, std::memory_order_release);
   pool.generation.fetch_add(1, std::memory_order_seq_cst);

@@ -23,9 +23,9 @@ class ThreadPool {
   int size() const;
 
   // Calls body(begin, end, worker) for disjoint ranges that cover [0, n); `worker` in [0, size()) is unique among concurrent calls.
-  // Ranges hold at least `grain` indices but the last (grain >= 1). Ranges are claimed dynamically, so nothing may depend on which
-  // worker gets which. Runs inline when n <= grain, when size() is 1, or when called from inside a body.
-  // n is at most 2^48, else Error(kInvalidArgument).
+  // Ranges hold at least `grain` indices but the last (grain >= 1). Each thread begins with a share of its own, takes it front to back, so
+  // that it reads on where it was, and then helps others: nothing may depend on which worker gets which. Runs inline when n <= grain, when
+  // size() is 1, or when called from inside a body. n is at most 2^48, else Error(kInvalidArgument).
   // No allocation. When a body throws, remaining ranges are skipped and the first exception is rethrown here after all workers have left.
   // One caller at a time: a second concurrent caller gets Error(kInvalidArgument).
   // Idle workers spin for at most 20 µs and then sleep; so does the caller while it waits.
