@@ -62,7 +62,7 @@ uint32_t wait_until(std::atomic<uint32_t>& word, std::atomic<uint32_t>& sleepers
 }  // namespace
 
 // Units are what is claimed: `grain` indices, or more where those would be too many to count.
-struct Units {
+struct alignas(uint64_t) Units {  // one word, or the atomic would be a lock
   uint32_t begin, end;
 };
 

@@ -18,7 +18,7 @@ using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
-HWY_INLINE void rotate_pair(V cos, V sin, V x0, V x1, V& y0, V& y1) {
+[[maybe_unused]] HWY_INLINE void rotate_pair(V cos, V sin, V x0, V x1, V& y0, V& y1) {
   y0 = hn::Sub(hn::Mul(x0, cos), hn::Mul(x1, sin));
   y1 = hn::Add(hn::Mul(x0, sin), hn::Mul(x1, cos));
 }
