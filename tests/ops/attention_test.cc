@@ -30,14 +30,6 @@ WICK_ON_EVERY_DEVICE(AttentionOnDevice);
 
 constexpr DType kCacheTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0};
 
-std::vector<Isa> isas() {
-  std::vector<Isa> found;
-  for (const Isa isa : kIsas) {
-    if (isa_available(isa)) found.push_back(isa);
-  }
-  return found;
-}
-
 std::vector<float> normals(int64_t count, uint32_t seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
@@ -357,7 +349,7 @@ void expect_invariant(Isa isa, DType type, const Dimensions& dims, int32_t total
 }
 
 TEST(PagedAttention, BitsDoNotDependOnChunksBatchOrThreads) {
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     for (const DType type : kCacheTypes) expect_invariant(isa, type, {6, 2, 40}, 300, {});
     expect_invariant(isa, DType::kF16, {3, 1, 32}, 600, {});  // several blocks: decode splits them over the threads
     expect_invariant(isa, DType::kF16, {8, 1, 32}, 400, {0, 290, 0});
@@ -367,7 +359,7 @@ TEST(PagedAttention, BitsDoNotDependOnChunksBatchOrThreads) {
 
 TEST(PagedAttention, DeepDecodeDoesNotDependOnThreads) {
   const Dimensions dims{3, 1, 64};
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Cache cache(DType::kF16, dims, 128);
     Context one(Device::cpu(), {1, isa});
     run_step(one, {{0, 0, 1000}}, dims, cache);
@@ -381,7 +373,7 @@ TEST(PagedAttention, DeepDecodeDoesNotDependOnThreads) {
 
 TEST(PagedAttention, WindowSeesExactlyItsWidth) {
   const Dimensions dims{1, 1, 8};
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {1, isa});
     Cache cache(DType::kF32, dims, 128);
     const Step step({{0, 0, 200}});
@@ -402,7 +394,7 @@ TEST(PagedAttention, WindowSeesExactlyItsWidth) {
 
 TEST(PagedAttention, NanStaysInTheRowsThatSeeIt) {
   const Dimensions dims{6, 2, 32};
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     for (const DType type : kCacheTypes) {
       for (const int64_t poisoned : {6 * 32 + 40, 8 * 32 + 40}) {  // in k, in v: kv head 1
         Context ctx(Device::cpu(), {2, isa});
@@ -541,7 +533,7 @@ TEST_P(AttentionOnDevice, MatchesTwin) {
 
 TEST(Attention, BitsDoNotDependOnThreadsOrOnTheRowsBeside) {
   constexpr int64_t kRows = 150, kLast = 7;
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
       SCOPED_TRACE(concat(isa_name(isa), " ", dtype_name(type)));
       const Tensor q = Tensor::from_values(normals(6 * kRows * 64, 1), {1, 6, kRows, 64}, type);

@@ -31,14 +31,6 @@ constexpr DType kQuantisedTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0, D
 // At least k inputs, in whole blocks.
 int64_t fitting(DType type, int64_t k) { return round_up<int64_t>(k, traits(type).block); }
 
-std::vector<Isa> isas() {
-  std::vector<Isa> found;
-  for (const Isa isa : kIsas) {
-    if (isa_available(isa)) found.push_back(isa);
-  }
-  return found;
-}
-
 std::vector<float> normals(int64_t count, uint32_t seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
@@ -236,7 +228,7 @@ TEST(Linear, NormAndSwigluOnTheWayChangeNoBit) {
     int64_t outputs;  // of each
   } cases[] = {{{DType::kQ8_0, DType::kQ4_1}, 144}, {{DType::kQ6_K, DType::kQ6_K}, 70}, {{DType::kBF16, DType::kF16}, 33}, {{DType::kF32, DType::kQ5_0}, 16}, {{DType::kQ4_0}, 96}, {{DType::kBF16, DType::kBF16}, 40}, {{DType::kQ8_0, DType::kQ8_0, DType::kF32, DType::kBF16}, 40}};
   constexpr int64_t k = 512;
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 3, .isa = isa});
     for (const auto& c : cases) {
       PackedWeight weight;
@@ -343,7 +335,7 @@ TEST(Linear, RoundingOfActivationsStaysWithinBounds) {
 // Two runs of 8 bits: the error falls by 254 squared, whatever else the dispatch does.
 TEST(Linear, PreciseSegmentsMultiplyWhatTheRoundingLeftOver) {
   const int64_t n = 40;
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
     for (const DType type : kQuantisedTypes) {
       const int64_t k = fitting(type, 320);
@@ -403,7 +395,7 @@ TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
       }
     }
   };
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     for (const DType type : kTypes) {
       check(isa, type, false);
       if (is_quantised(type)) check(isa, type, true);
@@ -440,7 +432,7 @@ TEST(Linear, QuantisedResultsAreTheSameOnAllVectorInstructionSets) {
       {DType::kQ5_K, 11557884641550632980u}, {DType::kQ6_K, 10717691384383453056u},
   };
   for (const auto& [type, hash] : hashes) {
-    for (const Isa isa : isas()) {
+    for (const Isa isa : test::isas()) {
       if (isa == Isa::kScalar) continue;
       Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
       const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 9));
@@ -500,7 +492,7 @@ TEST_P(LinearOnDevice, SegmentsBiasAccumulationAndPlainWeights) {
 }
 
 TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
     const int64_t k = 256;
     PackedWeight joined;
@@ -588,7 +580,7 @@ TEST(Linear, ZeroAndTinyBlocksQuantiseToZero) {
 
 // What packing on the way and half-precision rows give is what packed weights and f32 rows give, rounded once.
 TEST(Linear, PlainWeightsHalfTypesAnyRankAndView) {
-  for (const Isa isa : isas()) {
+  for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
     for (const DType weight_type : kTypes) {
       const int64_t n = 35, k = fitting(weight_type, 96);

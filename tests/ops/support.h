@@ -24,11 +24,22 @@ inline constexpr int64_t kSizes[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 
 // The same view of a copy in the memory of ctx's device; on the CPU the tensor itself.
 inline Tensor on(const Context& ctx, const Tensor& tensor) { return tensor.defined() ? tensor.to(ctx.device()) : tensor; }
 
-// One context per instruction set of this machine and number of threads; the first is scalar with one thread.
+// The instruction sets of this machine, in ascending order. Where threads are watched only the best: they meet in the same way on each.
+inline std::vector<Isa> isas() {
+  std::vector<Isa> all;
+  for (const Isa isa : kIsas) {
+    if (isa_available(isa)) all.push_back(isa);
+  }
+#ifdef __SANITIZE_THREAD__
+  all.erase(all.begin(), all.end() - 1);
+#endif
+  return all;
+}
+
+// One context per instruction set and number of threads; the first is scalar with one thread.
 inline std::vector<std::unique_ptr<Context>> contexts() {
   std::vector<std::unique_ptr<Context>> all;
-  for (const Isa isa : kIsas) {
-    if (!isa_available(isa)) continue;
+  for (const Isa isa : isas()) {
     for (const int threads : {1, 3}) all.push_back(std::make_unique<Context>(Device::cpu(), Context::Options{threads, isa}));
   }
   return all;
