@@ -22,7 +22,10 @@ target_compile_options(wick_options INTERFACE "$<$<NOT:$<COMPILE_LANGUAGE:CUDA>>
 target_include_directories(wick_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(wick_options INTERFACE Threads::Threads)
 if(WICK_SANITIZE)
-  target_compile_options(wick_options INTERFACE -fsanitize=${WICK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  string(APPEND CMAKE_CXX_FLAGS " -fsanitize=${WICK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all")
+  if(WICK_SANITIZE STREQUAL "address,undefined")  # the first sees what these would, and they are the dearest
+    string(APPEND CMAKE_CXX_FLAGS " -fno-sanitize=null,object-size,vptr")
+  endif()
   target_link_options(wick_options INTERFACE -fsanitize=${WICK_SANITIZE})
 endif()
 if(WICK_CUDA)
@@ -42,8 +45,8 @@ function(wick_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINKS" ${ARGN})
   add_executable(${name}_test ${arg_SOURCES})
   target_link_libraries(${name}_test PRIVATE wick::wick wick_options ${arg_LINKS} GTest::gtest GTest::gmock GTest::gtest_main)
-  if(WICK_SANITIZE MATCHES "undefined")  # watched in what is tested: in the tests themselves it costs a quarter of the whole build
-    target_compile_options(${name}_test PRIVATE -fno-sanitize=undefined)
+  if(WICK_SANITIZE MATCHES "undefined")  # watched in what is tested: in the tests themselves it would be most of the build
+    target_compile_options(${name}_test PRIVATE -fno-sanitize=undefined -O0)
   endif()
   target_compile_definitions(${name}_test PRIVATE WICK_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
   gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
