@@ -1,11 +1,10 @@
-#include "wick/kernels/decode_step.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cuda/decode_block.cuh"
+#include "wick/kernels/decode_step.h"
 
 namespace wick::cuda {
 namespace {
@@ -17,16 +16,16 @@ struct SharedSizes {
 
   __host__ __device__ static int64_t inputs(int k) {
     const int64_t input = k / kUnitInputs * Tiles::kUnitWords * static_cast<int64_t>(sizeof(uint4));
-    return round_up<int64_t>(input > int64_t{sizeof(AttentionSpace<kDim, 4>)} ? input : int64_t{sizeof(AttentionSpace<kDim, 4>)}, 16);
+    return round_up<int64_t>(std::max({input, int64_t{sizeof(AttentionSpace<kDim, 4>)}, int64_t{sizeof(BriefSpace<kDim>)}}), 16);
   }
   static int64_t all(int k, int layers) {
     return kSlots + inputs(k) + static_cast<int64_t>(sizeof(StepShared)) + layers * static_cast<int64_t>(sizeof(LayerWeights));
   }
 };
 
-template <class Tiles, class T, int kDim>
+template <class Tiles, class T, int kDim, bool kLong>
 __global__ void __launch_bounds__(kStepThreads, 1) step_kernel(const __grid_constant__ StepParams params, int most_inputs) {
-  extern __shared__ uint4 memory[];
+  extern __shared__ __align__(32) uint4 memory[];
   using Sizes = SharedSizes<Tiles, kDim>;
   auto* slots = reinterpret_cast<typename Tiles::Slot*>(memory);
   uint4* x = memory + Sizes::kSlots / sizeof(uint4);
@@ -35,31 +34,36 @@ __global__ void __launch_bounds__(kStepThreads, 1) step_kernel(const __grid_cons
   const auto* from = reinterpret_cast<const uint64_t*>(params.layers);
   const int words = params.layer_count * static_cast<int>(sizeof(LayerWeights) / sizeof(uint64_t));
   for (int i = static_cast<int>(threadIdx.x); i < words; i += kStepThreads) reinterpret_cast<uint64_t*>(layers)[i] = from[i];
+  if (threadIdx.x < kStepProducts) shared.own[threadIdx.x] = OwnTiles(params.products[threadIdx.x]);
   __syncthreads();
-  DecodeBlock<Tiles, T, kDim> block(params, shared, slots, x, layers);
+  DecodeBlock<Tiles, T, kDim, kLong> block(params, shared, slots, x, layers);
   block.run();
 }
 
 using Kernel = void (*)(StepParams, int);
 
+struct Kernels {
+  Kernel brief, any;  // for contexts of up to kShortContext positions, for longer ones
+  int64_t shared_bytes;
+};
+
 template <class Tiles, class T>
-Kernel kernel_for(int head_dim, int most_inputs, int layers, int64_t& shared_bytes) {
+Kernels kernels_for(int head_dim, int most_inputs, int layers) {
   if (head_dim == 64) {
-    shared_bytes = SharedSizes<Tiles, 64>::all(most_inputs, layers);
-    return step_kernel<Tiles, T, 64>;
+    return {step_kernel<Tiles, T, 64, false>, step_kernel<Tiles, T, 64, true>, SharedSizes<Tiles, 64>::all(most_inputs, layers)};
   }
-  shared_bytes = SharedSizes<Tiles, 128>::all(most_inputs, layers);
-  return step_kernel<Tiles, T, 128>;
+  return {step_kernel<Tiles, T, 128, false>, step_kernel<Tiles, T, 128, true>, SharedSizes<Tiles, 128>::all(most_inputs, layers)};
 }
 
+// None: null pointers.
 template <class T>
-Kernel kernel_for(DType type, int head_dim, int most_inputs, int layers, int64_t& shared_bytes) {
+Kernels kernels_for(DType type, int head_dim, int most_inputs, int layers) {
   switch (type) {
-    case DType::kBF16: return kernel_for<Bf16Tiles, T>(head_dim, most_inputs, layers, shared_bytes);
-    case DType::kQ8_0: return kernel_for<BlockTiles<DType::kQ8_0>, T>(head_dim, most_inputs, layers, shared_bytes);
-    case DType::kQ4_0: return kernel_for<BlockTiles<DType::kQ4_0>, T>(head_dim, most_inputs, layers, shared_bytes);
-    case DType::kQ4_K: return kernel_for<BlockTiles<DType::kQ4_K>, T>(head_dim, most_inputs, layers, shared_bytes);
-    default: return nullptr;
+    case DType::kBF16: return kernels_for<Bf16Tiles, T>(head_dim, most_inputs, layers);
+    case DType::kQ8_0: return kernels_for<BlockTiles<DType::kQ8_0>, T>(head_dim, most_inputs, layers);
+    case DType::kQ4_0: return kernels_for<BlockTiles<DType::kQ4_0>, T>(head_dim, most_inputs, layers);
+    case DType::kQ4_K: return kernels_for<BlockTiles<DType::kQ4_K>, T>(head_dim, most_inputs, layers);
+    default: return {};
   }
 }
 
@@ -67,8 +71,8 @@ Kernel kernel_for(DType type, int head_dim, int most_inputs, int layers, int64_t
 DType type_of(const DecodeModel& model) {
   const DType type = model.head->segments.front().type;
   const auto all = [&](const PackedWeight* weight, size_t parts) {
-    return weight->segments.size() == parts &&
-           std::all_of(weight->segments.begin(), weight->segments.end(), [&](const WeightSegment& segment) { return segment.type == type; });
+    return weight->segments.size() == parts && std::all_of(weight->segments.begin(), weight->segments.end(),
+                                                           [&](const WeightSegment& segment) { return segment.type == type; });
   };
   bool same = all(model.head, 1);
   for (const DecodeLayer& layer : model.layers) {
@@ -77,7 +81,19 @@ DType type_of(const DecodeModel& model) {
   return same ? type : DType::kF32;
 }
 
-ProductShape shape_of(const PackedWeight& weight, int first_weight, bool swiglu) {
+// log2 of the shares of a tile: what a tile costs once is about as much as a unit.
+int best_split(int tiles, int units) {
+  int best = 0, least = INT32_MAX;
+  for (int split = 0; 1 << split <= kStepWarps; ++split) {
+    const int cost = ceil_div(tiles, kStepWarps >> split) * (ceil_div(units, 1 << split) + 1);
+    if (cost >= least) continue;
+    least = cost;
+    best = split;
+  }
+  return best;
+}
+
+ProductShape shape_of(const PackedWeight& weight, int first_weight, bool swiglu, int blocks) {
   ProductShape shape = {};
   shape.first_weight = first_weight;
   shape.k = static_cast<int>(weight.k);
@@ -91,6 +107,8 @@ ProductShape shape_of(const PackedWeight& weight, int first_weight, bool swiglu)
     const PackedBlocks planes = packed_blocks(segment.type, segment.rows, segment.k, nullptr);
     shape.planes[part] = {planes.high - planes.quants, planes.scales - planes.quants, planes.parts - planes.quants};
   }
+  const int groups = ceil_div(shape.groups, blocks);
+  shape.split = best_split(swiglu ? groups : ceil_div(groups, 2), shape.k / kUnitInputs);
   return shape;
 }
 
@@ -111,8 +129,7 @@ bool fits(const StepParams& params, DType type, int blocks) {
 
 class DecodeKernel {
  public:
-  DecodeKernel(Context& ctx, const DecodeModel& model, const StepParams& step, Kernel kernel, int64_t shared_bytes)
-      : kernel_(kernel), shared_bytes_(static_cast<size_t>(shared_bytes)), params_(step) {
+  DecodeKernel(Context& ctx, const DecodeModel& model, const StepParams& step, const Kernels& kernels) : kernels_(kernels), params_(step) {
     std::vector<LayerWeights> layers;
     for (const DecodeLayer& layer : model.layers) {
       LayerWeights& to = layers.emplace_back();
@@ -129,9 +146,11 @@ class DecodeKernel {
     params_.layers = reinterpret_cast<const LayerWeights*>(layers_->data());
     lay_out(ctx);
     reset(ctx);
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel_), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes_)),
-          "decode_step");
+    for (const Kernel kernel : {kernels_.brief, kernels_.any}) {
+      check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(kernels_.shared_bytes)),
+            "decode_step");
+    }
   }
 
   void run(Context& ctx, const DecodeStepArgs& args, const StepBatch& batch) {
@@ -151,11 +170,12 @@ class DecodeKernel {
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(static_cast<unsigned>(stream_of(ctx).multiprocessors()));
     config.blockDim = dim3(kStepThreads);
-    config.dynamicSmemBytes = shared_bytes_;
+    config.dynamicSmemBytes = static_cast<size_t>(kernels_.shared_bytes);
     config.stream = stream_of(ctx).use();
     config.attrs = &together;
     config.numAttrs = 1;
-    check(cudaLaunchKernelEx(&config, kernel_, params, most_inputs(params_)), "decode_step");
+    const bool brief = page_bucket(batch) * kPagePositions <= kShortContext;
+    check(cudaLaunchKernelEx(&config, brief ? kernels_.brief : kernels_.any, params, most_inputs(params_)), "decode_step");
   }
 
   // After a fault nobody knows what has been written how often.
@@ -180,7 +200,8 @@ class DecodeKernel {
                              int64_t{kCopies} * hidden,
                              int64_t{params_.shares} * (attended + 2 * params_.heads),
                              2};
-    uint32_t** places[] = {&params_.middle, &params_.end, &params_.qkv, &params_.attended, &params_.hidden, &params_.partial, &params_.times};
+    uint32_t** places[] = {&params_.middle, &params_.end,     &params_.qkv,  &params_.attended,
+                           &params_.hidden, &params_.partial, &params_.times};
     int64_t words = 0;
     for (const int64_t size : sizes) words += round_up<int64_t>(size, 32);
     words_ = Storage::allocate(ctx.device(), static_cast<uint64_t>(words) * sizeof(uint32_t));
@@ -198,8 +219,7 @@ class DecodeKernel {
     check(cudaMemsetAsync(params_.times, 1, 2 * sizeof(uint32_t), stream_of(ctx).use()), "decode_step");
   }
 
-  Kernel kernel_;
-  size_t shared_bytes_;
+  Kernels kernels_;
   StepParams params_;
   std::shared_ptr<Storage> layers_, words_;
   uint64_t faults_ = 0;
@@ -212,11 +232,11 @@ std::shared_ptr<DecodeKernel> make_decode_kernel(Context& ctx, const DecodeModel
   const int blocks = stream.multiprocessors(), layers = static_cast<int>(model.layers.size());
   const DecodeLayer& layer = model.layers.front();
   StepParams params = {};
-  params.products[kQkv] = shape_of(*layer.qkv, 0, false);
-  params.products[kOutput] = shape_of(*layer.output, 3, false);
-  params.products[kGateUp] = shape_of(*layer.gate_up, 4, true);
-  params.products[kDown] = shape_of(*layer.down, 6, false);
-  params.products[kHead] = shape_of(*model.head, 0, false);
+  params.products[kQkv] = shape_of(*layer.qkv, 0, false, blocks);
+  params.products[kOutput] = shape_of(*layer.output, 3, false, blocks);
+  params.products[kGateUp] = shape_of(*layer.gate_up, 4, true, blocks);
+  params.products[kDown] = shape_of(*layer.down, 6, false, blocks);
+  params.products[kHead] = shape_of(*model.head, 0, false, blocks);
   params.layer_count = layers;
   params.final_norm = model.final_norm;
   params.head = model.head->segments.front().storage->data();
@@ -228,11 +248,10 @@ std::shared_ptr<DecodeKernel> make_decode_kernel(Context& ctx, const DecodeModel
   params.shares = std::min(kMostShares, blocks / (model.kv_heads * params.chunks));
   params.fault = stream.fault();
   if (!fits(params, type, blocks)) return nullptr;
-  int64_t shared_bytes = 0;
-  const int most = DecodeKernel::most_inputs(params);
-  const Kernel kernel = cache_type == DType::kF16 ? kernel_for<__half>(type, model.head_dim, most, layers, shared_bytes) : nullptr;
-  if (!kernel || shared_bytes > stream.shared_bytes()) return nullptr;
-  return std::make_shared<DecodeKernel>(ctx, model, params, kernel, shared_bytes);
+  const Kernels kernels =
+      cache_type == DType::kF16 ? kernels_for<__half>(type, model.head_dim, DecodeKernel::most_inputs(params), layers) : Kernels();
+  if (!kernels.any || kernels.shared_bytes > stream.shared_bytes()) return nullptr;
+  return std::make_shared<DecodeKernel>(ctx, model, params, kernels);
 }
 
 // As the kernel lays it out; of the shares of a long context as many as there can be.

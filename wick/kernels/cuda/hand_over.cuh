@@ -1,8 +1,8 @@
 // Numbers on their way from the block that makes them to all others, while every block of the kernel runs.
 //
 // Each word of a buffer says by its lowest bit which time it was written: readers look until all have the bit that they expect, so that the
-// data is its own flag and nothing has to be cleared, counted or fenced. A number loses one bit of its 24 by that. Every word of a buffer is
-// written every time; it may be written anew when all have read it, which whoever has seen numbers that were made of all of it knows.
+// data is its own flag and nothing has to be cleared, counted or fenced. A number loses one bit of its 24 by that. Every word of a buffer
+// is written every time; it may be written anew when all have read it, which whoever has seen numbers that were made of all of it knows.
 //
 // Lines that all blocks read lie in few slices of the second cache: they are written kCopies times, and a block reads one of them.
 #pragma once
@@ -41,16 +41,18 @@ __device__ inline void put_copies(uint32_t* to, int apart, float x, uint32_t bit
 
 __device__ inline float number(uint32_t word) { return __uint_as_float(word & ~1u); }
 
-// kLoads times four words, all on their way together; where `wanted` is false zeros. The whole warp calls it.
+// kLoads times four words, all on their way together; where `wanted` is false zeros. Only the bits of `looked_at` count: with none words
+// are taken as they are. The whole warp calls it.
 template <int kLoads>
-__device__ void get(const uint32_t* const (&from)[kLoads], const bool (&wanted)[kLoads], uint32_t bit, Patience& patience, uint4 (&v)[kLoads]) {
+__device__ void get(const uint32_t* const (&from)[kLoads], const bool (&wanted)[kLoads], uint32_t bit, uint32_t looked_at,
+                    Patience& patience, uint4 (&v)[kLoads]) {
 #pragma unroll
   for (int i = 0; i < kLoads; ++i) v[i] = wanted[i] ? peek4(from[i]) : make_uint4(bit, bit, bit, bit);
   while (true) {  // lanes may have lost patience one by one: as long as one looks, all stay
     bool missing = false;
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      if (((v[i].x & v[i].y & v[i].z & v[i].w) ^ bit) & 1 || ((v[i].x | v[i].y | v[i].z | v[i].w) ^ bit) & 1) {
+      if ((((v[i].x & v[i].y & v[i].z & v[i].w) ^ bit) | ((v[i].x | v[i].y | v[i].z | v[i].w) ^ bit)) & looked_at) {
         v[i] = peek4(from[i]);
         missing = !patience.lost();
       }

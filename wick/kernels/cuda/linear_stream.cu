@@ -167,7 +167,7 @@ __device__ void finish(const StreamArgs& args, int first, const float* shares) {
 template <class Format, int kSets, int kSlots>
 __global__ void __launch_bounds__(kThreads, 1) stream_weights(const __grid_constant__ StreamArgs args) {
   let_next_begin();
-  extern __shared__ uint4 shared[];
+  extern __shared__ __align__(32) uint4 shared[];
   using Slot = typename Format::Slot;
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp, rows = args.input.rows;
   const int stages = (static_cast<int>(args.input.k) + Format::kInputs - 1) / Format::kInputs;
@@ -200,6 +200,7 @@ __global__ void __launch_bounds__(kThreads, 1) stream_weights(const __grid_const
         wait_stages<kSlots - 1>();
         __syncwarp();
         sums.add(slots[slot], source, stage, lane);
+        __syncwarp();  // lanes have read each other's
         walk.ask(args, slots[slot], lane);
         slot = slot + 1 == kSlots ? 0 : slot + 1;
       }

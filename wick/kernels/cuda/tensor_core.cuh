@@ -30,6 +30,13 @@ __device__ void copy_word(T* to, const void* from, bool inside) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(sizeof(T)),
                "r"(inside ? static_cast<int>(sizeof(T)) : 0));
 }
+// The same where `wanted`; else nothing is written.
+template <class T>
+__device__ void copy_word_if(bool wanted, T* to, const void* from, bool inside) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  asm volatile("{ .reg .pred p; setp.ne.u32 p, %4, 0; @p cp.async.ca.shared.global [%0], [%1], %2, %3; }" ::"r"(shared_address(to)),
+               "l"(from), "n"(sizeof(T)), "r"(inside ? static_cast<int>(sizeof(T)) : 0), "r"(static_cast<unsigned>(wanted)));
+}
 __device__ inline void end_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ void wait_stages() {
@@ -66,9 +73,9 @@ __device__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, uns
 
 // c += a b:  16 x 8, 32 deep, signed bytes.
 __device__ inline void multiply(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 }  // namespace wick::cuda

@@ -27,7 +27,7 @@ struct Bf16Stream {
   static constexpr int kSlots = 5;              // stages that are on their way
   static constexpr int kParts = kInputs / 32;
 
-  struct Slot {
+  struct alignas(32) Slot {
     uint4 weights[kParts][kWarp];
   };
 
@@ -130,7 +130,7 @@ struct BlockStream {
   static constexpr int kBlocks = kInputs / kBlock;
   static constexpr int kStageWords = 5 * kBlocks;  // of x
 
-  struct Slot {
+  struct alignas(32) Slot {
     uint4 quants[kQuantWords<kType>][kWarp];
     uint2 high[kFormat.high_bits == 1 || kFormat.high_bits == 2 ? kWarp : 1];
     uint32_t scale[kWarp];
@@ -144,7 +144,8 @@ struct BlockStream {
     const int word = i % kBlock / 4;
     float s1, s2;
     const uint32_t q1 = quantise(x, s1), q2 = quantise(x, s2);
-    reinterpret_cast<uint2*>(planes + word % 4 * kBlocks)[word / 4] = {q1, q2};
+    const bool swapped = kQuantWords<kType> == 2 && i % kInputs / kBlock >= 2;  // see Sums::add
+    reinterpret_cast<uint2*>(planes + word % 4 * kBlocks)[word / 4 ^ static_cast<int>(swapped)] = {q1, q2};
     int sum1 = __dp4a(static_cast<int>(q1), static_cast<int>(kOnes), 0), sum2 = __dp4a(static_cast<int>(q2), static_cast<int>(kOnes), 0);
 #pragma unroll
     for (int step = 2; step > 0; step /= 2) {  // over the four lanes of a half
@@ -177,14 +178,11 @@ struct BlockStream {
       const uint32_t at = first + static_cast<uint32_t>(stage * kBlocks);
       if constexpr (kQuantWords<kType> == 1) {
         copy16(&slot.quants[0][lane], quants + at, inside, policy);
-      } else {  // neighbouring lanes take neighbouring words, and hand them over
+      } else {  // a sector's words stay together, and aligned: else the second cache is asked for it once for each
         const int t = lane % 4;
         const uint4* from = quants + 2 * (uint64_t{at} - static_cast<uint32_t>(t)) + t;
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int block = 2 * i + t / 2;
-          copy16(&slot.quants[t % 2][lane - t + block], from + 4 * i, stage * kBlocks + block < blocks, policy);
-        }
+        for (int i = 0; i < 2; ++i) copy16(&slot.quants[i][lane], from + 4 * i, stage * kBlocks + 2 * i + t / 2 < blocks, policy);
       }
       if constexpr (kFormat.high_bits == 1) copy_word(&slot.high[lane].x, reinterpret_cast<const uint32_t*>(high) + at, inside);
       if constexpr (kFormat.high_bits == 2) copy_word(&slot.high[lane], reinterpret_cast<const uint2*>(high) + at, inside);
@@ -223,8 +221,13 @@ struct BlockStream {
     __device__ void add(const Slot& slot, const Source& source, int stage, int lane) {
       const int g = lane / 4, t = lane % 4;
       uint4 quants[kQuantWords<kType>];
-#pragma unroll
-      for (int i = 0; i < kQuantWords<kType>; ++i) quants[i] = slot.quants[i][lane];
+      if constexpr (kQuantWords<kType> == 1) {
+        quants[0] = slot.quants[0][lane];
+      } else {  // the later two blocks' second words first, so that eight lanes read from all banks
+        const uint4* const block = &slot.quants[t / 2][lane - t + t % 2 * 2];
+        quants[0] = block[t / 2];
+        quants[1] = block[1 - t / 2];
+      }
       uint2 bits = {};
       if constexpr (sizeof(slot.high) > sizeof(uint2)) bits = slot.high[lane];
       const BlockIntegers w = unpack_block<kType>(quants, bits);

@@ -10,9 +10,9 @@
 
 namespace wick::cuda {
 
-inline constexpr int kHalfTile = 8;             // outputs
+inline constexpr int kHalfTile = 8;  // outputs
 inline constexpr int kTileRows = 2 * kHalfTile;
-inline constexpr int kUnitInputs = 128;         // of an input that a warp rounds, and multiplies, at a time
+inline constexpr int kUnitInputs = 128;  // of an input that a warp rounds, and multiplies, at a time
 
 // Where a weight's planes begin, counted from its first byte; PackedBlocks of one that is given by its address only.
 struct TilePlanes {
@@ -24,10 +24,11 @@ struct Bf16Tiles {
   static constexpr DType kType = DType::kBF16;
   static constexpr int kInputs = 64;
   static constexpr int kParts = kInputs / 32;
-  static constexpr int kSlots = 5;
+  static constexpr int kSlots = 4;
+  static constexpr int kScaleLanes = 1;
   static constexpr int kUnitWords = kUnitInputs / 8;  // of 16 bytes that a rounded unit takes
 
-  struct Slot {
+  struct alignas(32) Slot {
     uint4 weights[2][kParts][kWarp];
   };
 
@@ -46,7 +47,7 @@ struct Bf16Tiles {
     __device__ void set(int half, const std::byte* data, const TilePlanes&, int row, int k, int lane) {
       words[half] = reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(row) * (k / 8) + lane % 4;
     }
-    __device__ void set_row(const std::byte*, const TilePlanes&, int, int) {}
+    __device__ void set_row(const std::byte*, const TilePlanes&, int, int, int) {}
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -87,7 +88,8 @@ struct Bf16Tiles {
 // and the lower byte of integers of 16 bits. So lane 4 g + t ends up with the sums of its own blocks, whose scales it has.
 //
 // A rounded unit is two planes of a word of 16 bytes for each column, plane j with words 2 j, 4 + 2 j, 2 j + 1 and 5 + 2 j of the block's
-// eight; then for each block the scale of its integers and the sums of its halves.
+// eight; then for each block the scale of its integers and the sums of its halves. Where a block of weights has two words of 16 bytes,
+// those of the third and fourth block change places.
 template <DType kBlockType>
 struct BlockTiles {
   static constexpr DType kType = kBlockType;
@@ -95,12 +97,13 @@ struct BlockTiles {
   static constexpr int kInputs = kUnitInputs;
   static constexpr int kBlocks = kInputs / kBlock;
   static constexpr int kWords = kFormat.high_bits == 4 ? 2 : 1;  // of 16 bytes to a block
-  static constexpr int kSlots = kFormat.high_bits == 4 ? 4 : kFormat.high_bits == 2 ? 5 : kFormat.high_bits == 1 ? 6 : 8;
+  static constexpr int kSlots = kFormat.high_bits == 4 ? 4 : 6;
   static constexpr int kUnitWords = 5 * kBlocks;
   static constexpr bool kHigh = kFormat.high_bits == 1 || kFormat.high_bits == 2;
   static constexpr bool kWideScales = kFormat.minimum && !kFormat.super;
+  static constexpr int kScaleLanes = kWideScales ? 1 : 2;  // that copy a row's scales
 
-  struct Slot {
+  struct alignas(32) Slot {
     uint4 quants[2][kWords][kWarp];
     uint2 high[kHigh ? 2 * kWarp : 1];
     alignas(16) uint32_t scales[kTileRows][kFormat.super ? 1 : kWideScales ? 4 : 2];
@@ -109,7 +112,7 @@ struct BlockTiles {
 
   __device__ static void put_rounded(uint4* unit, int lane, const float (&x)[4]) {
     constexpr float kMost = 32512, kRound = 12582912.0f;  // adding it rounds: 1.5 * 2^23
-    uint32_t peak = 0;  // bits of numbers without a sign are ordered as they are
+    uint32_t peak = 0;                                    // bits of numbers without a sign are ordered as they are
 #pragma unroll
     for (int i = 0; i < 4; ++i) peak = max(peak, __float_as_uint(x[i]) & 0x7fffffffu);
 #pragma unroll
@@ -129,15 +132,16 @@ struct BlockTiles {
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] += 128;  // the lower byte has a sign
     const uint32_t high = __byte_perm(__byte_perm(q[0], q[1], 0x0051), __byte_perm(q[2], q[3], 0x0051), 0x5410);
-    const int block = lane / 8, word = lane % 8;
-    auto* column = reinterpret_cast<uint32_t*>(unit + word % 4 / 2 * 2 * kBlocks + 2 * block) + word % 2 * 2 + word / 4;
+    const int block = lane / 8, word = lane % 8, second = word / 4 ^ static_cast<int>(kWords == 2 && block >= 2);
+    auto* column = reinterpret_cast<uint32_t*>(unit + word % 4 / 2 * 2 * kBlocks + 2 * block) + word % 2 * 2 + second;
     column[0] = high;
     column[4] = low;
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
     sum += __shfl_xor_sync(kAllLanes, sum, 2);
     const int upper = __shfl_xor_sync(kAllLanes, sum, 4);
     if (word == 0) {
-      *reinterpret_cast<float4*>(unit + 4 * kBlocks + block) = {scale, scale * static_cast<float>(sum), scale * static_cast<float>(upper), 0};
+      *reinterpret_cast<float4*>(unit + 4 * kBlocks + block) = {scale, scale * static_cast<float>(sum), scale * static_cast<float>(upper),
+                                                                0};
     }
   }
 
@@ -153,42 +157,41 @@ struct BlockTiles {
       quants[half] = reinterpret_cast<const uint4*>(data) + uint64_t{first} * kWords + lane % 4;
       if constexpr (kHigh) high[half] = data + planes.high + uint64_t{first + static_cast<uint32_t>(lane % 4)} * (4 * kFormat.high_bits);
     }
-    // Of all rows of the tile the one whose scales the lane copies.
-    __device__ void set_row(const std::byte* data, const TilePlanes& planes, int row, int k) {
+    // Of all rows of the tile the one whose scales the lane copies, with others as many.
+    __device__ void set_row(const std::byte* data, const TilePlanes& planes, int row, int k, int lane) {
+      const int word = lane % kScaleLanes * 4;
       const uint32_t first = static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock);
       if constexpr (kFormat.super) {
         row_super = first / kBlocksPerSuper;
         scales = data + planes.scales;
-        parts = data + planes.parts + uint64_t{first} * 2;
+        parts = data + planes.parts + uint64_t{first} * 2 + word;
       } else {
-        scales = data + planes.scales + uint64_t{first} * (kFormat.minimum ? 4 : 2);
+        scales = data + planes.scales + uint64_t{first} * (kFormat.minimum ? 4 : 2) + word;
       }
     }
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
-      const int t = lane % 4;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const bool inside = half == 0 || whole;
         const uint4* from = quants[half] + stage * (kBlocks * kWords);
-        if constexpr (kWords == 1) {
-          copy16(&slot.quants[half][0][lane], from, inside, policy);
-        } else {  // neighbouring lanes take neighbouring words, and hand them over
-          copy16(&slot.quants[half][t % 2][lane - t + t / 2], from, inside, policy);
-          copy16(&slot.quants[half][t % 2][lane - t + 2 + t / 2], from + 4, inside, policy);
-        }
+        // A sector's words stay together, and aligned: else the second cache is asked for it once for each.
+#pragma unroll
+        for (int i = 0; i < kWords; ++i) copy16(&slot.quants[half][i][lane], from + 4 * i, inside, policy);
         if constexpr (kFormat.high_bits == 1) copy_word(&slot.high[half * kWarp + lane].x, high[half] + stage * kBlocks * 4, inside);
         if constexpr (kFormat.high_bits == 2) copy_word(&slot.high[half * kWarp + lane], high[half] + stage * kBlocks * 8, inside);
       }
-      if (lane >= kTileRows) return;
-      const bool inside = lane < kHalfTile || whole;
+      const int row = lane / kScaleLanes, word = lane % kScaleLanes;
+      const bool inside = row < kHalfTile || whole;
       if constexpr (kFormat.super) {
         const uint32_t super = row_super + static_cast<uint32_t>(stage) / 2;
-        copy_word(&slot.scales[lane][0], reinterpret_cast<const uint32_t*>(scales) + (kFormat.minimum ? super : super / 2), inside);
-        copy_word(&slot.parts[lane], parts + stage * (kBlocks * 2), inside);
+        copy_word_if(word == 0, &slot.scales[row][0], reinterpret_cast<const uint32_t*>(scales) + (kFormat.minimum ? super : super / 2),
+                     inside);
+        copy_word(reinterpret_cast<uint32_t*>(&slot.parts[row]) + word, parts + stage * (kBlocks * 2), inside);
       } else if constexpr (kWideScales) {
-        copy16(reinterpret_cast<uint4*>(slot.scales[lane]), reinterpret_cast<const uint4*>(scales) + stage, inside, policy);
+        if (lane < kTileRows)
+          copy16(reinterpret_cast<uint4*>(slot.scales[row]), reinterpret_cast<const uint4*>(scales) + stage, inside, policy);
       } else {
-        copy_word(reinterpret_cast<uint2*>(slot.scales[lane]), reinterpret_cast<const uint2*>(scales) + stage, inside);
+        copy_word(&slot.scales[row][word], scales + stage * (kBlocks * 2), inside);
       }
     }
   };
@@ -211,8 +214,14 @@ struct BlockTiles {
 
     __device__ static BlockIntegers integers_of(const Slot& slot, int half, int lane) {
       uint4 quants[kQuantWords<kType>];
-#pragma unroll
-      for (int i = 0; i < kWords; ++i) quants[i] = slot.quants[half][i][lane];
+      if constexpr (kWords == 1) {
+        quants[0] = slot.quants[half][0][lane];
+      } else {  // the later two blocks' second words first, so that eight lanes read from all banks
+        const int t = lane % 4;
+        const uint4* const block = &slot.quants[half][t / 2][lane - t + t % 2 * 2];
+        quants[0] = block[t / 2];
+        quants[1] = block[1 - t / 2];
+      }
       uint2 bits = {};
       if constexpr (kHigh) bits = slot.high[half * kWarp + lane];
       return unpack_block<kType>(quants, bits);
