@@ -146,6 +146,25 @@ TEST(LogSoftmax, MatchesTheSlowTwinInEveryDimensionAndView) {
   }
 }
 
+// Near 1 a probability's logarithm is as small as the other probabilities: an error of the largest exponential would be all of it.
+TEST(LogSoftmax, IsExactWhereOneElementRules) {
+  Context plain;
+  for (const auto& ctx : contexts()) {
+    for (const DType type : kHalfAndSingle) {
+      for (const int64_t n : {2, 5, 33, 200}) {
+        std::vector<float> values(static_cast<size_t>(n), -5);
+        values[static_cast<size_t>(n / 2)] = 3;
+        const Tensor x = Tensor::from_values(values, {1, n}).to(type);
+        const auto expected = values_of(ops::log_softmax(plain, x.to(DType::kF64), -1)), found = values_of(ops::log_softmax(*ctx, x, -1));
+        const double bound = type == DType::kBF16 ? 0x1p-8 : 0x1p-10;
+        for (size_t i = 0; i < found.size(); ++i) {
+          EXPECT_NEAR(found[i] / expected[i], 1, bound) << name_of(*ctx) << " " << dtype_name(type) << " " << n << ", element " << i;
+        }
+      }
+    }
+  }
+}
+
 // The logarithm of a probability that is zero in f32.
 TEST_P(LogSoftmaxOnDevice, KeepsWhatSoftmaxLoses) {
   for (const auto& ctx : contexts(GetParam())) {

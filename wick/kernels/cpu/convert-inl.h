@@ -148,15 +148,16 @@ HWY_INLINE void store_bits(D d, V v, T* p, bool stream) {
   }
 }
 
-// Even lanes from a, odd ones from b. Rounded in lanes of 16 bits, half the work of lanes of 32: up when what is cut off is more than half of
-// the last place, or just half and the last place odd. A carry out of NaN would leave it: those, hardly ever there, take the other way.
-template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
+// Even lanes from a, odd ones from b. Rounded in lanes of 16 bits, half the work of lanes of 32: up when what is cut off is more than half
+// of the last place, or just half and the last place odd. A carry out of NaN would leave it: those, hardly ever there, take the other way,
+// unless kNumbers says that there are none.
+template <bool kNumbers = false, class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
 HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::Repartition<uint16_t, D>> rounded_bf16_pair(D d, V a, V b) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::RebindToUnsigned<D> du;
   const hn::Repartition<uint16_t, D> d16;
   const hn::Repartition<int16_t, D> di16;
-  if (HWY_UNLIKELY(!hn::AllFalse(d, hn::Or(hn::IsNaN(a), hn::IsNaN(b))))) {
+  if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::Or(hn::IsNaN(a), hn::IsNaN(b))))) {
     return hn::OddEven(hn::BitCast(d16, rounded_bf16(d, b)), hn::BitCast(d16, hn::ShiftRight<16>(rounded_bf16(d, a))));
   }
   const auto kept = hn::OddEven(hn::BitCast(d16, b), hn::BitCast(d16, hn::ShiftRight<16>(hn::BitCast(du, a))));
@@ -166,13 +167,13 @@ HWY_INLINE hwy::HWY_NAMESPACE::Vec<hwy::HWY_NAMESPACE::Repartition<uint16_t, D>>
   return hn::Sub(kept, hn::BitCast(d16, hn::VecFromMask(di16, hn::Gt(above_half, hn::Zero(di16)))));
 }
 
-template <Order kOrder, class D, class T, class V = hwy::HWY_NAMESPACE::Vec<D>>
+template <Order kOrder, bool kNumbers = false, class D, class T, class V = hwy::HWY_NAMESPACE::Vec<D>>
 HWY_INLINE void store_two(V a, V b, D d, T* p, bool stream) {
   namespace hn = hwy::HWY_NAMESPACE;
   if constexpr (kOrder == Order::kSplit) {
     static_assert(sizeof(T) == sizeof(uint16_t));
     const hn::Repartition<uint16_t, D> d16;
-    store_bits(d16, rounded_bf16_pair(d, a, b), &p->bits, stream);
+    store_bits(d16, rounded_bf16_pair<kNumbers>(d, a, b), &p->bits, stream);
   } else if constexpr (sizeof(T) == sizeof(float)) {
     store_bits(d, a, p, stream);
     store_bits(d, b, p + hn::MaxLanes(d), stream);

@@ -42,18 +42,27 @@ float largest_of(const T* x, int64_t n) {
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(largest[0], largest[1])));
 }
 
-// y = map(values). Values of type float beside a y of another type stand as `exponentials` left them.
-template <class From, class T, class Map>
+// y = map(values). Values of type float beside a y of another type stand as `exponentials` left them. kNumbers: there is no NaN.
+template <bool kNumbers, class From, class T, class Map>
 void write_row(const From* values, const Map& map, T* y, int64_t n, bool stream) {
   const D d;
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
     V a, b;
     load_two<kOrderOf<From>>(d, values + i, a, b);
-    store_two<kOrderOf<T>>(map(a), map(b), d, y + i, stream);
+    store_two<kOrderOf<T>, kNumbers>(map(a), map(b), d, y + i, stream);
   }
   for (; i + kLanes <= n; i += kLanes) store(map(load(d, values + i)), d, y + i);
   if (i < n) store_part(map(load_part(d, values + i, n - i)), d, y + i, n - i);
+}
+// sum: of the row's exponentials, which is NaN where there is one in the row.
+template <class From, class T, class Map>
+void write_row(const From* values, const Map& map, T* y, int64_t n, double sum, bool stream) {
+  if (std::isnan(sum)) {
+    write_row<false>(values, map, y, n, stream);
+  } else {
+    write_row<true>(values, map, y, n, stream);
+  }
 }
 
 // Where e^(x - shift) goes: to memory, or nowhere when only the sum is wanted.
@@ -75,9 +84,18 @@ HWY_INLINE Four<V> four_exponentials(Four<V> x) {
   return {exp<kPrecision>(d, x.a), exp<kPrecision>(d, x.b)};
 }
 
-// Puts e^(x - shift), in the order in which elements of T are loaded; returns the sum.
+// Asks for the bytes of kVectors vectors of T.
+template <int kVectors, class T>
+HWY_INLINE void ask_for(const T* from) {
+  constexpr int64_t kLine = 64;
+  for (int64_t at = 0; at < kVectors * kLanes * static_cast<int64_t>(sizeof(T)); at += kLine)
+    hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + at);
+}
+
+// Puts e^(x - shift), in the order in which elements of T are loaded; returns the sum. What is at `next`, if it is not null, comes nearer
+// meanwhile: exponentials keep the memory waiting.
 template <Precision kPrecision, class T, class Out>
-double exponentials(const T* x, float shift, const Out& out, int64_t n) {
+double exponentials(const T* x, float shift, const Out& out, int64_t n, const T* next) {
   const D d;
   const V minus = hn::Set(d, shift);
   double total = 0;
@@ -87,6 +105,7 @@ double exponentials(const T* x, float shift, const Out& out, int64_t n) {
     Four<V> sums = {{zero, zero}, {zero, zero}};
     int64_t i = begin;
     for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
+      if (next) ask_for<4>(next + i);
       Four<V> four;
       load_two<kOrderOf<T>>(d, x + i, four.a.a, four.a.b);
       load_two<kOrderOf<T>>(d, x + i + 2 * kLanes, four.b.a, four.b.b);
@@ -127,15 +146,22 @@ struct Scale {
 };
 HWY_INLINE Scale scale_of(double sum) { return {hn::Set(D(), static_cast<float>(1.0 / sum))}; }
 
-// (x - largest) - log_sum, which may be near zero: log_sum takes exponentials of full precision whatever y is.
+// (x - largest) - log_sum: both of the same sign, so that a relative error of log_sum is one of the result.
 struct Shift {
   V largest, log_sum;
   HWY_INLINE V operator()(V x) const { return hn::Sub(hn::Sub(x, largest), log_sum); }
 };
-HWY_INLINE Shift shift_of(float largest, double sum) { return {hn::Set(D(), largest), hn::Set(D(), static_cast<float>(::log(sum)))}; }
+// The largest element's own exponential is 1, whatever the approximation makes of it: where the others are small, the logarithm is as
+// small.
+template <Precision kPrecision>
+Shift shift_of(float largest, double sum) {
+  const D d;
+  const double excess = hn::GetLane(exp<kPrecision>(d, hn::Zero(d))) - 1.0;
+  return {hn::Set(d, largest), hn::Set(d, static_cast<float>(::log(sum - excess)))};
+}
 
-// Exponentials wait in the buffer, or without one in y. The next row's maximum is looked for before a row is written: it is read from memory
-// while the sum is still on its way through the lanes, and known when the row is done.
+// Exponentials wait in the buffer, or without one in y. The next row's maximum is looked for before a row is written: it is read from
+// memory while the sum is still on its way through the lanes, and known when the row is done.
 template <class T>
 void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
   constexpr Precision kPrecision = kPrecisionOf<T>;
@@ -146,12 +172,15 @@ void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
     const T* x = args.x.row<T>(row);
     T* y = args.y.row<T>(row);
     float* kept = buffer ? buffer : reinterpret_cast<float*>(y);
-    const double sum = args.log ? exponentials<Precision::kF32>(x, largest, Dropped(), n) : exponentials<kPrecision>(x, largest, Kept{kept}, n);
-    const float next = row + 1 < end ? largest_of(args.x.row<T>(row + 1), n) : 0;
+    const T* next_row = row + 1 < end ? args.x.row<T>(row + 1) : nullptr;
+    const double sum = args.log ? exponentials<kPrecision>(x, largest, Dropped(), n, next_row)
+                                : exponentials<kPrecision>(x, largest, Kept{kept}, n, next_row);
+    const float next = next_row ? largest_of(next_row, n) : 0;
+    const bool stream = can_stream(y, large);
     if (args.log) {
-      write_row(x, shift_of(largest, sum), y, n, can_stream(y, large));
+      write_row(x, shift_of<kPrecision>(largest, sum), y, n, sum, stream);
     } else {
-      write_row(kept, scale_of(sum), y, n, can_stream(y, large));
+      write_row(kept, scale_of(sum), y, n, sum, stream);
     }
     largest = next;
   }
@@ -166,11 +195,13 @@ void strided_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t
     const T* x = args.x.row<T>(row);
     T* y = args.y.row<T>(row);
     for (int64_t i = 0; i < n; ++i) buffer[i] = static_cast<float>(x[i * args.x.step]);
-    const float largest = largest_of(buffer, n);
+    const float largest = largest_of(buffer, n), *none = nullptr;
     if (args.log) {
-      write_row(buffer, shift_of(largest, exponentials<Precision::kF32>(buffer, largest, Dropped(), n)), buffer, n, false);
+      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Dropped(), n, none);
+      write_row(buffer, shift_of<kPrecisionOf<T>>(largest, sum), buffer, n, sum, false);
     } else {
-      write_row(buffer, scale_of(exponentials<kPrecisionOf<T>>(buffer, largest, Kept{buffer}, n)), buffer, n, false);
+      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Kept{buffer}, n, none);
+      write_row(buffer, scale_of(sum), buffer, n, sum, false);
     }
     for (int64_t i = 0; i < n; ++i) y[i * args.y.step] = T(buffer[i]);
   }
