@@ -188,6 +188,13 @@ HWY_INLINE void store_two(V a, V b, D d, T* p, bool stream) {
   }
 }
 
+// Asks for the lines of kBytes from p on.
+template <int64_t kBytes>
+HWY_INLINE void ask_for(const void* p) {
+  constexpr int64_t kLine = 64;
+  for (int64_t at = 0; at < kBytes; at += kLine) hwy::Prefetch(static_cast<const std::byte*>(p) + at);
+}
+
 // Whether the row at p can be streamed.
 template <class T>
 HWY_INLINE bool can_stream(const T* p, bool wanted) {

@@ -127,8 +127,7 @@ template <class T>
 struct NextRow {
   const T* x;  // or none
   HWY_INLINE void ask(int64_t i) const {
-    if (!x) return;
-    for (int64_t j = 0; j < 2 * kLanes; j += 64 / static_cast<int64_t>(sizeof(T))) hwy::Prefetch(x + i + j);
+    if (x) ask_for<2 * kLanes * static_cast<int64_t>(sizeof(T))>(x + i);
   }
 };
 

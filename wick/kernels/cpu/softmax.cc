@@ -84,18 +84,11 @@ HWY_INLINE Four<V> four_exponentials(Four<V> x) {
   return {exp<kPrecision>(d, x.a), exp<kPrecision>(d, x.b)};
 }
 
-// Asks for the bytes of kVectors vectors of T.
-template <int kVectors, class T>
-HWY_INLINE void ask_for(const T* from) {
-  constexpr int64_t kLine = 64;
-  for (int64_t at = 0; at < kVectors * kLanes * static_cast<int64_t>(sizeof(T)); at += kLine)
-    hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + at);
-}
-
 // Puts e^(x - shift), in the order in which elements of T are loaded; returns the sum. What is at `next`, if it is not null, comes nearer
 // meanwhile: exponentials keep the memory waiting.
 template <Precision kPrecision, class T, class Out>
-double exponentials(const T* x, float shift, const Out& out, int64_t n, const T* next) {
+double exponentials(const T* x, float shift, const Out& out, int64_t n, const T* next = nullptr) {
+  constexpr int64_t kBytes = 4 * kLanes * static_cast<int64_t>(sizeof(T));  // of a turn
   const D d;
   const V minus = hn::Set(d, shift);
   double total = 0;
@@ -105,7 +98,7 @@ double exponentials(const T* x, float shift, const Out& out, int64_t n, const T*
     Four<V> sums = {{zero, zero}, {zero, zero}};
     int64_t i = begin;
     for (; i + 4 * kLanes <= end; i += 4 * kLanes) {
-      if (next) ask_for<4>(next + i);
+      if (next) ask_for<kBytes>(next + i);
       Four<V> four;
       load_two<kOrderOf<T>>(d, x + i, four.a.a, four.a.b);
       load_two<kOrderOf<T>>(d, x + i + 2 * kLanes, four.b.a, four.b.b);
@@ -151,8 +144,7 @@ struct Shift {
   V largest, log_sum;
   HWY_INLINE V operator()(V x) const { return hn::Sub(hn::Sub(x, largest), log_sum); }
 };
-// The largest element's own exponential is 1, whatever the approximation makes of it: where the others are small, the logarithm is as
-// small.
+// The largest element's own exponential counts as 1, whatever the approximation makes of it: the logarithm may be as small as the others.
 template <Precision kPrecision>
 Shift shift_of(float largest, double sum) {
   const D d;
@@ -195,12 +187,12 @@ void strided_rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t
     const T* x = args.x.row<T>(row);
     T* y = args.y.row<T>(row);
     for (int64_t i = 0; i < n; ++i) buffer[i] = static_cast<float>(x[i * args.x.step]);
-    const float largest = largest_of(buffer, n), *none = nullptr;
+    const float largest = largest_of(buffer, n);
     if (args.log) {
-      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Dropped(), n, none);
+      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Dropped(), n);
       write_row(buffer, shift_of<kPrecisionOf<T>>(largest, sum), buffer, n, sum, false);
     } else {
-      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Kept{buffer}, n, none);
+      const double sum = exponentials<kPrecisionOf<T>>(buffer, largest, Kept{buffer}, n);
       write_row(buffer, scale_of(sum), buffer, n, sum, false);
     }
     for (int64_t i = 0; i < n; ++i) y[i * args.y.step] = T(buffer[i]);

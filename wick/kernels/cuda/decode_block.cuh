@@ -24,12 +24,12 @@ struct BriefSpace {
   float score;  // of the step's own position
 };
 
-// What a block needs to attend with kHeads heads.
-template <int kDim, int kHeads>
-struct AttentionSpace {
-  PerHead<kHeads> q[kDim], weights[kStepWarps][kUnit];
-  float outs[kStepWarps][kHeads * kDim], peaks[kStepWarps][kHeads], sums[kStepWarps][kHeads];
-  float key[kDim], value[kDim], scores[kHeads];  // the step's own position
+// What it needs with several heads to a share of a long one.
+template <int kDim>
+struct GroupSpace {
+  PerHead<kGroupHeads> q[kDim], weights[kStepWarps][kUnit];
+  float outs[kStepWarps][kGroupHeads * kDim], peaks[kStepWarps][kGroupHeads], sums[kStepWarps][kGroupHeads];
+  float key[kDim], value[kDim], scores[kGroupHeads];  // the step's own position
 };
 
 struct StepShared {
@@ -365,7 +365,7 @@ class DecodeBlock {
                layout.value_stride, position_ - index * kChunk);
   }
 
-  // What a block attends to of a long context: up to four heads of a group, units [first, last) of the positions.
+  // What a block attends to of a long context: up to kGroupHeads heads of a group, units [first, last) of the positions.
   struct Share {
     int number, kv_head, first_head, heads, first, last;
   };
@@ -376,8 +376,8 @@ class DecodeBlock {
     Share own;
     own.number = block % params_.shares;
     own.kv_head = block / params_.shares / params_.chunks;
-    own.first_head = own.kv_head * group + chunk * 4;
-    own.heads = min(4, group - chunk * 4);
+    own.first_head = own.kv_head * group + chunk * kGroupHeads;
+    own.heads = min(kGroupHeads, group - chunk * kGroupHeads);
     own.first = min(units, own.number * per_share);
     own.last = min(units, own.first + per_share);
     return own;
@@ -387,7 +387,7 @@ class DecodeBlock {
     const uint32_t bit = (params_.times[1] + static_cast<uint32_t>(layer_)) & 1;
     if (has_share()) {
       const Share own = share();
-      attend_units<4>(own, [&](int h, int d, float out, float peak, float sum) {
+      attend_units(own, [&](int h, int d, float out, float peak, float sum) {
         uint32_t* part = params_.partial + ((own.first_head + h) * params_.shares + own.number) * (kDim + 2);
         put_word(part + d, out, bit);
         if (d == 0) {
@@ -401,13 +401,12 @@ class DecodeBlock {
 
   // Attention of a share's heads over its units of the positions before the step's own; the last share has that one, too. Calls put(head,
   // d, sum, peak, sum of weights).
-  template <int kHeads, class Put>
+  template <class Put>
   __device__ void attend_units(const Share& share, Put&& put) {
-    using State = UnitState<T, kDim, kHeads>;
-    auto& space = *reinterpret_cast<AttentionSpace<kDim, kHeads>*>(x_);  // nobody's input is there now
+    auto& space = *reinterpret_cast<GroupSpace<kDim>*>(x_);  // nobody's input is there now
     const int used = min(kStepWarps, share.last - share.first), heads = share.heads;
     const bool own = share.number == params_.shares - 1;
-    load_heads(space, share.kv_head, share.first_head, heads);
+    load_heads(space, share);
     __syncthreads();
     const ScoreRule rule = {params_.score_scale, 0, nullptr, nullptr};
     if (const int h = kStepWarps - 1 - warp(); own && h < heads) {
@@ -417,7 +416,7 @@ class DecodeBlock {
       if (lane() == 0) space.scores[h] = score * params_.score_scale;
     }
     if (warp() < used) {
-      State state;
+      UnitState<T, kDim, kGroupHeads> state;
 #pragma unroll 1
       for (int unit = share.first + warp(); unit < share.last; unit += kStepWarps) {
         const KvLayout& layout = params_.cache.layout;
@@ -445,13 +444,12 @@ class DecodeBlock {
   }
 
   // The step's queries, a warp for each head, and its own key and value.
-  template <int kHeads>
-  __device__ void load_heads(AttentionSpace<kDim, kHeads>& space, int kv_head, int first_head, int heads) {
-    if (warp() < kHeads) {
-      take_head(first_head + min(warp(), heads - 1), &space.q[0].at[warp()], kHeads);
-    } else if (warp() < kHeads + 2) {
-      const bool is_key = warp() == kHeads;
-      take_head(params_.heads + kv_head + (is_key ? 0 : params_.kv_heads), is_key ? space.key : space.value, 1);
+  __device__ void load_heads(GroupSpace<kDim>& space, const Share& share) {
+    if (warp() < kGroupHeads) {
+      take_head(share.first_head + min(warp(), share.heads - 1), &space.q[0].at[warp()], kGroupHeads);
+    } else if (warp() < kGroupHeads + 2) {
+      const bool is_key = warp() == kGroupHeads;
+      take_head(params_.heads + share.kv_head + (is_key ? 0 : params_.kv_heads), is_key ? space.key : space.value, 1);
     }
   }
 

@@ -11,7 +11,8 @@ inline constexpr int kStepThreads = kStepWarps * kWarp;
 
 // The products of a layer in their order, and the one that follows the last layer.
 enum StepProduct : int { kQkv, kOutput, kGateUp, kDown, kHead, kStepProducts };
-inline constexpr int kMostParts = 3;  // segments of a product
+inline constexpr int kMostParts = 3;   // segments of a product
+inline constexpr int kGroupHeads = 4;  // of a group that a block attends with at a time, to a long context
 
 // The same in every layer.
 struct ProductShape {

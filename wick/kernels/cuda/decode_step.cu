@@ -16,7 +16,7 @@ struct SharedSizes {
 
   __host__ __device__ static int64_t inputs(int k) {
     const int64_t input = k / kUnitInputs * Tiles::kUnitWords * static_cast<int64_t>(sizeof(uint4));
-    return round_up<int64_t>(std::max({input, int64_t{sizeof(AttentionSpace<kDim, 4>)}, int64_t{sizeof(BriefSpace<kDim>)}}), 16);
+    return round_up<int64_t>(std::max({input, int64_t{sizeof(GroupSpace<kDim>)}, int64_t{sizeof(BriefSpace<kDim>)}}), 16);
   }
   static int64_t all(int k, int layers) {
     return kSlots + inputs(k) + static_cast<int64_t>(sizeof(StepShared)) + layers * static_cast<int64_t>(sizeof(LayerWeights));
@@ -244,7 +244,7 @@ std::shared_ptr<DecodeKernel> make_decode_kernel(Context& ctx, const DecodeModel
   params.heads = model.heads;
   params.kv_heads = model.kv_heads;
   params.score_scale = kLog2E / std::sqrt(static_cast<float>(model.head_dim));
-  params.chunks = ceil_div(model.heads / model.kv_heads, 4);
+  params.chunks = ceil_div(model.heads / model.kv_heads, kGroupHeads);
   params.shares = std::min(kMostShares, blocks / (model.kv_heads * params.chunks));
   params.fault = stream.fault();
   if (!fits(params, type, blocks)) return nullptr;

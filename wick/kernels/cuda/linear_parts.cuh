@@ -15,6 +15,26 @@ __device__ float rounded_input(float x) {
   return x;
 }
 
+// A lane's block of four in a slot that keeps words of 16 bytes as they lie in memory, which is how they are copied a sector at a time: the
+// second cache is asked once for words that stay neighbours, and aligned. Of blocks of two words those of the third and fourth change
+// places, so that eight lanes read from all banks; so do the halves of what they are multiplied with.
+template <int kWords>
+__device__ void read_block(const uint4 (&words)[kWords][kWarp], int lane, uint4 (&block)[kWords]) {
+  if constexpr (kWords == 1) {
+    block[0] = words[0][lane];
+  } else {
+    const int t = lane % 4;
+    const uint4* const own = &words[t / 2][lane - t + t % 2 * 2];
+    block[0] = own[t / 2];
+    block[1] = own[1 - t / 2];
+  }
+}
+// The place of a half of the input for one of four blocks.
+template <int kWords>
+__device__ int place_of_half(int half, int block) {
+  return half ^ static_cast<int>(kWords == 2 && block >= 2);
+}
+
 // The columns of y that a segment fills, and what is added to them.
 struct LinearOutput {
   float* y;

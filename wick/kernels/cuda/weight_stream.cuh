@@ -144,8 +144,8 @@ struct BlockStream {
     const int word = i % kBlock / 4;
     float s1, s2;
     const uint32_t q1 = quantise(x, s1), q2 = quantise(x, s2);
-    const bool swapped = kQuantWords<kType> == 2 && i % kInputs / kBlock >= 2;  // see Sums::add
-    reinterpret_cast<uint2*>(planes + word % 4 * kBlocks)[word / 4 ^ static_cast<int>(swapped)] = {q1, q2};
+    const int half = place_of_half<kQuantWords<kType>>(word / 4, i % kInputs / kBlock);
+    reinterpret_cast<uint2*>(planes + word % 4 * kBlocks)[half] = {q1, q2};
     int sum1 = __dp4a(static_cast<int>(q1), static_cast<int>(kOnes), 0), sum2 = __dp4a(static_cast<int>(q2), static_cast<int>(kOnes), 0);
 #pragma unroll
     for (int step = 2; step > 0; step /= 2) {  // over the four lanes of a half
@@ -178,7 +178,7 @@ struct BlockStream {
       const uint32_t at = first + static_cast<uint32_t>(stage * kBlocks);
       if constexpr (kQuantWords<kType> == 1) {
         copy16(&slot.quants[0][lane], quants + at, inside, policy);
-      } else {  // a sector's words stay together, and aligned: else the second cache is asked for it once for each
+      } else {
         const int t = lane % 4;
         const uint4* from = quants + 2 * (uint64_t{at} - static_cast<uint32_t>(t)) + t;
 #pragma unroll
@@ -221,13 +221,7 @@ struct BlockStream {
     __device__ void add(const Slot& slot, const Source& source, int stage, int lane) {
       const int g = lane / 4, t = lane % 4;
       uint4 quants[kQuantWords<kType>];
-      if constexpr (kQuantWords<kType> == 1) {
-        quants[0] = slot.quants[0][lane];
-      } else {  // the later two blocks' second words first, so that eight lanes read from all banks
-        const uint4* const block = &slot.quants[t / 2][lane - t + t % 2 * 2];
-        quants[0] = block[t / 2];
-        quants[1] = block[1 - t / 2];
-      }
+      read_block(slot.quants, lane, quants);
       uint2 bits = {};
       if constexpr (sizeof(slot.high) > sizeof(uint2)) bits = slot.high[lane];
       const BlockIntegers w = unpack_block<kType>(quants, bits);

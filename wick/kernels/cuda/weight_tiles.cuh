@@ -88,8 +88,7 @@ struct Bf16Tiles {
 // and the lower byte of integers of 16 bits. So lane 4 g + t ends up with the sums of its own blocks, whose scales it has.
 //
 // A rounded unit is two planes of a word of 16 bytes for each column, plane j with words 2 j, 4 + 2 j, 2 j + 1 and 5 + 2 j of the block's
-// eight; then for each block the scale of its integers and the sums of its halves. Where a block of weights has two words of 16 bytes,
-// those of the third and fourth block change places.
+// eight; then for each block the scale of its integers and the sums of its halves. For the halves' places see read_block().
 template <DType kBlockType>
 struct BlockTiles {
   static constexpr DType kType = kBlockType;
@@ -132,8 +131,8 @@ struct BlockTiles {
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] += 128;  // the lower byte has a sign
     const uint32_t high = __byte_perm(__byte_perm(q[0], q[1], 0x0051), __byte_perm(q[2], q[3], 0x0051), 0x5410);
-    const int block = lane / 8, word = lane % 8, second = word / 4 ^ static_cast<int>(kWords == 2 && block >= 2);
-    auto* column = reinterpret_cast<uint32_t*>(unit + word % 4 / 2 * 2 * kBlocks + 2 * block) + word % 2 * 2 + second;
+    const int block = lane / 8, word = lane % 8, half = place_of_half<kWords>(word / 4, block);
+    auto* column = reinterpret_cast<uint32_t*>(unit + word % 4 / 2 * 2 * kBlocks + 2 * block) + word % 2 * 2 + half;
     column[0] = high;
     column[4] = low;
     sum += __shfl_xor_sync(kAllLanes, sum, 1);
@@ -174,7 +173,6 @@ struct BlockTiles {
       for (int half = 0; half < 2; ++half) {
         const bool inside = half == 0 || whole;
         const uint4* from = quants[half] + stage * (kBlocks * kWords);
-        // A sector's words stay together, and aligned: else the second cache is asked for it once for each.
 #pragma unroll
         for (int i = 0; i < kWords; ++i) copy16(&slot.quants[half][i][lane], from + 4 * i, inside, policy);
         if constexpr (kFormat.high_bits == 1) copy_word(&slot.high[half * kWarp + lane].x, high[half] + stage * kBlocks * 4, inside);
@@ -214,14 +212,7 @@ struct BlockTiles {
 
     __device__ static BlockIntegers integers_of(const Slot& slot, int half, int lane) {
       uint4 quants[kQuantWords<kType>];
-      if constexpr (kWords == 1) {
-        quants[0] = slot.quants[half][0][lane];
-      } else {  // the later two blocks' second words first, so that eight lanes read from all banks
-        const int t = lane % 4;
-        const uint4* const block = &slot.quants[half][t / 2][lane - t + t % 2 * 2];
-        quants[0] = block[t / 2];
-        quants[1] = block[1 - t / 2];
-      }
+      read_block(slot.quants[half], lane, quants);
       uint2 bits = {};
       if constexpr (kHigh) bits = slot.high[half * kWarp + lane];
       return unpack_block<kType>(quants, bits);
