@@ -54,13 +54,29 @@ WICK_LOOP(bytes_512, "vpdpbusd %%zmm12, %%zmm13, %%zmm")
 WICK_LOOP(bf16_512, "vdpbf16ps %%zmm12, %%zmm13, %%zmm")
 #undef WICK_LOOP
 
+// Of whole tiles: the shapes are set at every call.
+void bf16_tiles(int64_t turns) {
+  struct alignas(64) {
+    uint8_t palette = 1, reserved[15] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shapes;
+  asm volatile(
+      "ldtilecfg %1\n"
+      "1:\n .irp r,0,1,2,3,4,5,0,1,2,3,4,5\n tdpbf16ps %%tmm7, %%tmm6, %%tmm\\r\n .endr\n dec %0\n jnz 1b\n tilerelease"
+      : "+r"(turns)
+      : "m"(shapes)
+      : "cc");
+}
+
 Instruction multiplier(Isa isa, DType type) {
-  const bool wide = isa != Isa::kAvx2, vnni = isa == Isa::kAvx512Vnni;
+  const bool wide = isa != Isa::kAvx2, vnni = isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx;
   if (is_quantised(type)) return vnni ? Instruction{"VPDPBUSD", 128, bytes_512} : Instruction{"VPMADDUBSW", 64, bytes_256};
+  if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return {"TDPBF16PS", 16384, bf16_tiles};
   if (type == DType::kBF16 && vnni) return {"VDPBF16PS", 64, bf16_512};
   return wide ? Instruction{"FMA, 512 bits", 32, fma_512} : Instruction{"FMA, 256 bits", 16, fma_256};
 }
-const std::vector<Isa> kMeasured = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni};
+const std::vector<Isa> kMeasured = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Amx};
 #else
 Instruction multiplier(Isa, DType) { return {"", 0, [](int64_t) {}}; }
 const std::vector<Isa> kMeasured = {};
@@ -180,6 +196,10 @@ void run(int threads) {
   for (const Isa isa : kMeasured) {
     if (!isa_available(isa)) continue;
     Context ctx(Device::cpu(), {.threads = threads, .isa = isa});
+    if (isa == Isa::kAvx512Amx) {  // its only kernel of its own
+      measure_products(ctx, table, DType::kBF16);
+      continue;
+    }
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
       measure_products(ctx, table, type);
     }

@@ -403,6 +403,49 @@ TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
   }
 }
 
+// More of everything than a kernel of many rows takes in one block.
+TEST(Linear, RowsOfManyAreThoseOfFew) {
+  const int64_t t = 531, n = 16 * 35 + 3, k = 1100;
+  std::vector<float> x = normals(t * k, 31);
+  const Tensor stored = random_weight(DType::kBF16, n, k, 32);
+  for (const Isa isa : test::isas()) {
+    if (isa == Isa::kScalar) continue;  // slow, and one row at a time
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    const PackedWeight weight = ops::pack_weight(ctx, stored);
+    const std::vector<float> all = run(ctx, weight, x, t);
+    const auto expect_same = [&](int64_t first, int64_t rows) {
+      std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
+      const std::vector<float> y = run(ctx, weight, part, rows);
+      EXPECT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
+          << isa_name(isa) << ": " << rows << " from " << first;
+    };
+    for (const int64_t row : {0, 15, 16, 31, 32, 511, 512, 527, 528, 530}) expect_same(row, 1);
+    for (const int64_t rows : {2, 16, 17, 32, 33, 100}) expect_same(500 - rows, rows);
+  }
+}
+
+// What bf16_panels_amx.cc says that it does: 32 products in two chains, of even and of odd inputs.
+TEST(Linear, TilesOfBf16SumAsDocumented) {
+  if (!isa_available(Isa::kAvx512Amx)) GTEST_SKIP() << "no AMX";
+  const int64_t n = 20, k = 150;
+  std::vector<float> x = normals(k, 41);
+  const Tensor stored = random_weight(DType::kBF16, n, k, 42);
+  Context ctx(Device::cpu(), {.threads = 1, .isa = Isa::kAvx512Amx});
+  const std::vector<float> y = run(ctx, ops::pack_weight(ctx, stored), x, 1);
+  const uint16_t* w = stored.data<uint16_t>();
+  for (int64_t o = 0; o < n; ++o) {
+    float sum = 0;
+    for (int64_t first = 0; first < k; first += 32) {
+      float halves[2] = {};
+      for (int64_t i = first; i < std::min(k, first + 32); ++i) {
+        halves[i % 2] = std::fma(bf16_to_f32(f32_to_bf16(x[static_cast<size_t>(i)])), bf16_to_f32(w[o * k + i]), halves[i % 2]);
+      }
+      sum += halves[0] + halves[1];
+    }
+    EXPECT_EQ(sum, y[static_cast<size_t>(o)]) << o;
+  }
+}
+
 // Random multiples of 1/512 and a hash of results that does not depend on the machine.
 std::vector<float> fractions(int64_t count, uint32_t seed) {
   std::mt19937 generator(seed);

@@ -7,6 +7,7 @@
 #endif
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +60,16 @@ bool has_avx512_bf16() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
 }
+
+// Tiles and their bf16 product, and leave of the kernel to use them.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM and the number of that state
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
 #endif
 
 }  // namespace
@@ -69,6 +80,7 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
     case Isa::kAvx512Vnni: return "avx512vnni";
+    case Isa::kAvx512Amx: return "avx512amx";
     case Isa::kNeon: return "neon";
     case Isa::kNeonDot: return "neon_dot";
     case Isa::kNeonBf16: return "neon_bf16";
@@ -89,11 +101,13 @@ bool isa_available(Isa isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") && has_avx512_bf16();
   switch (isa) {
     case Isa::kScalar: return true;
     case Isa::kAvx2: return avx2;
     case Isa::kAvx512: return avx512;
-    case Isa::kAvx512Vnni: return avx512 && __builtin_cpu_supports("avx512vnni") && has_avx512_bf16();
+    case Isa::kAvx512Vnni: return vnni;
+    case Isa::kAvx512Amx: return vnni && has_amx();
     default: return false;
   }
 #elif defined(__aarch64__)
@@ -110,10 +124,19 @@ bool isa_available(Isa isa) {
 #endif
 }
 
+bool cpu_is_intel() {
+#if defined(__x86_64__)
+  static const bool intel = (__builtin_cpu_init(), __builtin_cpu_is("intel") != 0);
+  return intel;
+#else
+  return false;
+#endif
+}
+
 Isa default_isa() {
   if (const char* name = std::getenv("WICK_CPU"); name && *name) {
     const std::optional<Isa> isa = isa_from_name(name);
-    constexpr const char* kNames = "scalar, avx2, avx512, avx512vnni, neon, neon_dot or neon_bf16";
+    constexpr const char* kNames = "scalar, avx2, avx512, avx512vnni, avx512amx, neon, neon_dot or neon_bf16";
     if (!isa) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', expected ", kNames);
     if (!isa_available(*isa)) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', which this processor does not have");
     return *isa;

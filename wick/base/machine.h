@@ -9,15 +9,17 @@
 namespace wick {
 
 // The instruction sets that kernels exist for, in rising order: those of x86-64, then those of arm64.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kNeon, kNeonDot, kNeonBf16 };
-inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot, Isa::kNeonBf16};
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAvx512Amx, kNeon, kNeonDot, kNeonBf16 };
+inline constexpr Isa kIsas[] = {Isa::kScalar,    Isa::kAvx2, Isa::kAvx512,  Isa::kAvx512Vnni,
+                                Isa::kAvx512Amx, Isa::kNeon, Isa::kNeonDot, Isa::kNeonBf16};
 
-// The values of WICK_CPU: "scalar", "avx2", "avx512", "avx512vnni", "neon", "neon_dot", "neon_bf16".
+// The values of WICK_CPU: "scalar", "avx2", "avx512", "avx512vnni", "avx512amx", "neon", "neon_dot", "neon_bf16".
 const char* isa_name(Isa isa);
 std::optional<Isa> isa_from_name(std::string_view name);  // nothing for an unknown name
 bool isa_available(Isa isa);                            // this processor and kernel can run it (kScalar always)
-// kAvx2 asks for AVX2+FMA+F16C; kAvx512 for F/BW/DQ/VL/CD; kAvx512Vnni for VNNI and BF16 on top; kNeonDot for DotProd; kNeonBf16 for
-// BF16 on top.
+// kAvx2 asks for AVX2+FMA+F16C; kAvx512 for F/BW/DQ/VL/CD; kAvx512Vnni for VNNI and BF16 on top, kAvx512Amx for AMX's tiles and
+// BF16 on top of that; kNeonDot for DotProd; kNeonBf16 for BF16 on top. Linux lends tiles to processes that ask: the first call about
+// kAvx512Amx asks, after which sigaltstack() refuses stacks too small for them.
 
 // The best available instruction set, or the one named by the environment variable WICK_CPU.
 // Throws Error(kUnsupported) when WICK_CPU names one that is unknown or not available here.
@@ -37,6 +39,7 @@ uint64_t memory_limit_bytes();
 uint64_t memory_available_bytes();  // of that limit, what is free now
 uint64_t peak_rss_bytes();          // high-water mark of this process
 
+bool cpu_is_intel();                // its maker, where kernels go different ways
 std::string cpu_model_name();       // as the kernel reports it, "unknown" if it does not
 
 }  // namespace wick

@@ -46,7 +46,7 @@ WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
   const Activations& x = *job.x;
   const int64_t pairs = (x.k + 1) / 2;
   const std::byte* weights = job.panels + panel * job.segment->panel_bytes;
-  const uint16_t* rows = x.bf16 + row * x.ld_bf16;
+  const uint16_t* rows = x.bf16.row(row);
   __m512 acc[R][P];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -59,7 +59,7 @@ WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
     for (int p = 0; p < P; ++p) w[p] = load_pairs(weights + p * job.segment->panel_bytes + i * 64);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512bh a = broadcast_pair(rows + r * x.ld_bf16 + 2 * i);
+      const __m512bh a = broadcast_pair(rows + r * x.bf16.ld + 2 * i);
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) acc[r][p] = _mm512_dpbf16_ps(acc[r][p], w[p], a);
     }

@@ -41,7 +41,7 @@ template <int R, int P>
 WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
   const Activations& x = *job.x;
   const auto* weights = reinterpret_cast<const uint8_t*>(job.panels + panel * job.segment->panel_bytes);
-  const uint16_t* rows = x.bf16 + row * x.ld_bf16;
+  const uint16_t* rows = x.bf16.row(row);
   float32x4_t acc[R][P][kQuads];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
@@ -54,7 +54,7 @@ WICK_BF16 void tile(const PanelJob& job, int64_t panel, int64_t row) {
   for (int64_t i = 0; i < (x.k + 1) / 2; ++i) {
     uint16x8_t a[R];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) a[r] = load_pair(rows + r * x.ld_bf16 + 2 * i);
+    for (int r = 0; r < R; ++r) a[r] = load_pair(rows + r * x.bf16.ld + 2 * i);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4

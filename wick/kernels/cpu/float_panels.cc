@@ -38,7 +38,7 @@ struct F16 {
 
 struct Bf16 {
   static constexpr int kStep = 2;
-  static float x(const Activations& a, int64_t row, int64_t k) { return bf16_to_f32(a.bf16[row * a.ld_bf16 + k]); }
+  static float x(const Activations& a, int64_t row, int64_t k) { return bf16_to_f32(a.bf16.data[row * a.bf16.ld + k]); }
   static HWY_INLINE V load(const std::byte* panel, int64_t k, int step, int vector) {
     const hn::Rebind<uint32_t, D> bits;
     const auto pairs = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(panel) + k / 2 * kPanelRows + vector * static_cast<int>(hn::MaxLanes(D())));

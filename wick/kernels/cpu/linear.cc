@@ -79,8 +79,8 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   ActivationBuffers out;
   if (in_blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
   if (bf16) {
-    out.ld_bf16 = round_up<int64_t>(k, 2);
-    out.bf16 = ctx.scratch<uint16_t>(rows * out.ld_bf16).data();
+    out.bf16 = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
+    out.bf16.data = ctx.scratch<uint16_t>(rows * out.bf16.ld).data();
   }
   const int64_t tile_count = steps * (k / kQuantBlock);
   ActivationTile* const tiles = in_tiles ? ctx.scratch<ActivationTile>(precise ? 2 * tile_count : tile_count).data() : nullptr;
@@ -105,7 +105,6 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   rounded.f32 = normed ? normed : in.x;
   rounded.ld_f32 = normed ? k : in.ldx;
   rounded.bf16 = out.bf16;
-  rounded.ld_bf16 = out.ld_bf16;
   rounded.q = out.q;
   rounded.scale = out.scale;
   rounded.scaled_sum = out.scaled_sum;
@@ -122,8 +121,8 @@ void float_kernel_avx2(const PanelJob& job) { float_panels(job, Isa::kAvx2); }
 void float_kernel_avx512(const PanelJob& job) { float_panels(job, Isa::kAvx512); }
 
 PanelKernel float_kernel(Isa isa) {
-  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Vnni) return float_kernel_avx512;
-  return isa == Isa::kAvx2 ? float_kernel_avx2 : float_kernel_scalar;
+  if (isa == Isa::kAvx2) return float_kernel_avx2;
+  return isa == Isa::kScalar ? float_kernel_scalar : float_kernel_avx512;
 }
 
 // Runs panels [begin, end) of a segment. out: y and bias at its first column.
@@ -156,10 +155,11 @@ void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64
   }
 }
 
-// At least 16 KiB of weights or 64 Ki products per claim; an even number of panels, since kernels like pairs.
-int64_t panel_grain(int64_t panel_size, int64_t k, int64_t rows) {
+// At least 16 KiB of weights or 64 Ki products per claim, with AMX 16 Mi; an even number of panels, since kernels like pairs.
+int64_t panel_grain(Isa isa, int64_t panel_size, int64_t k, int64_t rows) {
   const int64_t cost = std::max<int64_t>(1, panel_size * 4 + k * kPanelRows * rows);
-  return round_up<int64_t>(std::max<int64_t>(1, 65536 / cost), 2);
+  const int64_t least = wants_groups(isa) && rows > kPanelRows ? 1 << 24 : 1 << 16;
+  return round_up<int64_t>(std::max<int64_t>(1, least / cost), 2);
 }
 
 }  // namespace
@@ -168,13 +168,14 @@ PanelKernel panel_kernel(DType type, Isa isa) {
   if (!is_quantised(type)) {
 #if defined(__x86_64__)
     if (type == DType::kBF16 && isa == Isa::kAvx512Vnni) return bf16_panels_avx512;
+    if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return bf16_panels_amx;
 #elif defined(__aarch64__)
     if (type == DType::kBF16 && isa == Isa::kNeonBf16) return bf16_panels_neon;
 #endif
     return float_kernel(isa);
   }
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512Vnni) return quant_panels_avx512vnni;
+  if (isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx) return quant_panels_avx512vnni;
   if (isa == Isa::kAvx512 || isa == Isa::kAvx2) return quant_panels_avx2;
 #elif defined(__aarch64__)
   if (isa >= Isa::kNeonDot) return quant_panels_neon_dot;
@@ -185,8 +186,10 @@ PanelKernel panel_kernel(DType type, Isa isa) {
 
 bool wants_tiles(Isa isa, int64_t rows) {
   constexpr int64_t kFrom = 40;  // measured: below, unpacking costs more than it saves
-  return isa == Isa::kAvx512Vnni && rows >= kFrom;
+  return (isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx) && rows >= kFrom;
 }
+
+bool wants_groups(Isa isa) { return isa == Isa::kAvx512Amx; }
 
 // Of every block: bytes, two rows of offsets and two of scales, or one of each and one of minimums.
 constexpr int64_t kUnpackedBlock = 512 + 4 * 64;
@@ -197,7 +200,13 @@ int64_t panels_in_scratch(int64_t k) {
   return std::clamp<int64_t>(panels / 2 * 2, 2, 8);
 }
 
-int64_t panel_scratch_bytes(int64_t k) { return panels_in_scratch(k) * (k / kQuantBlock) * kUnpackedBlock; }
+int64_t panel_scratch_bytes(Isa isa, int64_t k) {
+  const int64_t unpacked = panels_in_scratch(k) * (k / kQuantBlock) * kUnpackedBlock;
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512Amx) return std::max(unpacked, bf16_scratch_bytes_amx());
+#endif
+  return unpacked;
+}
 
 namespace {
 
@@ -213,10 +222,10 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
   const int64_t panels = ceil_div(gate.rows, kPanelRows);
   const int64_t group = std::min(panels, std::max(kLeastPanels, kFloats / (kPanelRows * args.rows)));
   const int64_t width = group * kPanelRows;
-  const int64_t per_worker = panel_scratch_bytes(args.weight->k);
+  const int64_t per_worker = panel_scratch_bytes(ctx.isa(), args.weight->k);
   std::byte* const scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
   float* const sums = ctx.scratch<float>(2 * args.rows * width * ctx.threads()).data();
-  const int64_t grain = panel_grain(gate.panel_bytes + up.panel_bytes, 2 * args.weight->k, args.rows);
+  const int64_t grain = panel_grain(ctx.isa(), gate.panel_bytes + up.panel_bytes, 2 * args.weight->k, args.rows);
   ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
     float* const gates = sums + worker * 2 * args.rows * width;
     float* const ups = gates + args.rows * width;
@@ -249,11 +258,11 @@ void linear(Context& ctx, const LinearArgs& args) {
     panels += ceil_div(segment.rows, kPanelRows);
     bytes += static_cast<int64_t>(segment.storage->bytes());
   }
-  const int64_t per_worker = panel_scratch_bytes(args.weight->k);
+  const int64_t per_worker = panel_scratch_bytes(ctx.isa(), args.weight->k);
   std::byte* scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
-  ctx.pool().parallel_for(panels, panel_grain(bytes / panels, args.weight->k, args.rows), [&](int64_t begin, int64_t end, int worker) {
-    run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker);
-  });
+  ctx.pool().parallel_for(
+      panels, panel_grain(ctx.isa(), bytes / panels, args.weight->k, args.rows),
+      [&](int64_t begin, int64_t end, int worker) { run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker); });
 }
 
 // Each worker packs a few panels at a time into scratch of its own and multiplies them while they are in its cache.
@@ -267,11 +276,11 @@ void matmul(Context& ctx, const MatmulArgs& args) {
   segment.k = args.b.k;
   segment.panel_bytes = panel_bytes(args.b.type, args.b.k);
   const Activations x = round_input(ctx, {args.x, args.ldx, args.rows, args.b.k}, {&segment, 1});
-  const int64_t unpacked = panel_scratch_bytes(args.b.k);
+  const int64_t unpacked = panel_scratch_bytes(ctx.isa(), args.b.k);
   const int64_t per_worker = unpacked + kPanels * segment.panel_bytes;
   std::byte* scratch = ctx.scratch<std::byte>(mul_or_fail<int64_t>(per_worker, ctx.threads(), "matmul: scratch")).data();
   const int64_t panels = ceil_div(args.b.rows, kPanelRows);
-  const int64_t grain = panel_grain(segment.panel_bytes, args.b.k, args.rows);
+  const int64_t grain = panel_grain(ctx.isa(), segment.panel_bytes, args.b.k, args.rows);
   ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
     PanelJob job;
     job.segment = &segment;

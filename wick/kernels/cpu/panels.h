@@ -10,6 +10,7 @@
 // starting value of the integer sum, -offset * sum(x): exact, and at no cost per weight byte.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "wick/base/machine.h"
@@ -29,6 +30,20 @@ struct alignas(64) ActivationTile {
   float scaled_sum[kTileRows];  // scale * sum of q
 };
 
+// Rows rounded to bf16, zero past k up to ld: one behind the other or, as AMX wants them, in groups of up to 16 rows, each group
+// [ld / 32][its rows][32]. Either way a row's elements come in chunks of 32, `step` apart.
+inline constexpr int64_t kBf16Chunk = 32;
+inline constexpr int64_t kBf16Rows = 16;
+struct Bf16Rows {
+  uint16_t* data = nullptr;
+  int64_t rows = 0;
+  int64_t ld = 0;
+  bool grouped = false;
+
+  uint16_t* row(int64_t r) const { return data + (grouped ? r / kBf16Rows * kBf16Rows * ld + r % kBf16Rows * kBf16Chunk : r * ld); }
+  int64_t step(int64_t r) const { return grouped ? std::min(kBf16Rows, rows - r / kBf16Rows * kBf16Rows) * kBf16Chunk : kBf16Chunk; }
+};
+
 // Activations rounded for a matmul. Only the members that the segment's type needs are set. For precise segments, rows [T, 2 T) in
 // blocks hold what the rounding of rows [0, T) left over.
 struct Activations {
@@ -36,8 +51,7 @@ struct Activations {
   int64_t k = 0;
   const float* f32 = nullptr;  // [rows, k], rows ld_f32 apart
   int64_t ld_f32 = 0;
-  const uint16_t* bf16 = nullptr;  // [rows, ld_bf16], zero past k
-  int64_t ld_bf16 = 0;
+  Bf16Rows bf16;
   // Blocks of 32: q[t, k], and per block [t, k/32]: scale, scale * sum(q), -8, -16 and -128 * sum(q); per 16 [t, k/16]: -32 * sum(q).
   const int8_t* q = nullptr;
   const float* scale = nullptr;
@@ -72,10 +86,12 @@ struct PanelJob {
 using PanelKernel = void (*)(const PanelJob& job);
 
 // Bytes of scratch that any kernel needs per worker for inputs of this k, and how many unpacked panels of any type go into it.
-int64_t panel_scratch_bytes(int64_t k);
+int64_t panel_scratch_bytes(Isa isa, int64_t k);
 int64_t panels_in_scratch(int64_t k);
-// Whether products of so many rows with quantised weights want tiles.
+int64_t bf16_scratch_bytes_amx();  // of those, what bf16_panels_amx needs
+// Whether products of so many rows with quantised weights want tiles, and those with bf16 weights groups of rows.
 bool wants_tiles(Isa isa, int64_t rows);
+bool wants_groups(Isa isa);
 // The kernel for a weight type on an instruction set.
 PanelKernel panel_kernel(DType type, Isa isa);
 int64_t panel_bytes(DType type, int64_t k);
@@ -86,6 +102,7 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out);
 // Kernels, by file.
 void float_panels(const PanelJob& job, Isa isa);    // float_panels.cc: f32, f16, bf16
 void bf16_panels_avx512(const PanelJob& job);       // bf16_panels_avx512.cc
+void bf16_panels_amx(const PanelJob& job);          // bf16_panels_amx.cc
 void bf16_panels_neon(const PanelJob& job);         // bf16_panels_neon.cc
 void quant_panels_generic(const PanelJob& job);     // quant_panels_generic.cc
 void quant_panels_avx2(const PanelJob& job);        // quant_panels_avx2.cc
@@ -96,8 +113,7 @@ void quant_panels_neon_dot(const PanelJob& job);    // quant_panels_neon_dot.cc
 
 // Where rounded activations are written: the members of Activations, writable.
 struct ActivationBuffers {
-  uint16_t* bf16 = nullptr;
-  int64_t ld_bf16 = 0;
+  Bf16Rows bf16;
   int8_t* q = nullptr;
   float* scale = nullptr;
   float* scaled_sum = nullptr;

@@ -89,12 +89,16 @@ void quantise(const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end
   }
 }
 
-void round_bf16(const float* x, int64_t k, uint16_t* out) {
+// Chunks of 32 go to places `step` elements apart.
+void round_bf16(const float* x, int64_t k, uint16_t* out, int64_t step) {
   const D d;
   const hn::Rebind<uint16_t, D> d16;
-  int64_t i = 0;
-  for (; i + kLanes <= k; i += kLanes) hn::StoreU(narrow(d, hn::LoadU(d, x + i), static_cast<const BF16*>(nullptr)), d16, out + i);
-  for (; i < k; ++i) out[i] = f32_to_bf16(x[i]);
+  for (; k >= kBf16Chunk; k -= kBf16Chunk, x += kBf16Chunk, out += step) {
+    for (int64_t i = 0; i < kBf16Chunk; i += kLanes)
+      hn::StoreU(narrow(d, hn::LoadU(d, x + i), static_cast<const BF16*>(nullptr)), d16, out + i);
+  }
+  if (k == 0) return;
+  for (int64_t i = 0; i < kBf16Chunk; ++i) out[i] = i < k ? f32_to_bf16(x[i]) : uint16_t{0};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -110,8 +114,7 @@ void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begi
 
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
   for (int64_t row = begin; row < end; ++row) {
-    WICK_DISPATCH(isa, round_bf16)(x + (row - begin) * ldx, k, out.bf16 + row * out.ld_bf16);
-    for (int64_t i = k; i < out.ld_bf16; ++i) out.bf16[row * out.ld_bf16 + i] = 0;
+    WICK_DISPATCH(isa, round_bf16)(x + (row - begin) * ldx, k, out.bf16.row(row), out.bf16.step(row));
   }
 }
 
