@@ -189,8 +189,7 @@ template <class F, int R>
 WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock;
-  const int64_t stride = job.segment->panel_bytes / blocks;  // of a block with its scales
-  const uint8_t* next_panel = panel + job.segment->panel_bytes;
+  const Ahead<F> ahead(panel, job.segment->panel_bytes, blocks);
   float out[R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
     Scales<F> scales(panel + blocks * F::kBlockBytes, half);
@@ -198,7 +197,7 @@ WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_ind
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b) {
-      if (half == 0) prefetch_panel_part<F>(next_panel + b * stride);
+      if (half == 0) ahead.ask(b);
       const uint8_t* weights = panel + b * F::kBlockBytes + half * 32;
       const int8_t* q = x.q + row * x.k + b * kQuantBlock;
       BlockSums<R> sums;

@@ -23,8 +23,7 @@ template <class F, int R>
 WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock;
-  const int64_t stride = job.segment->panel_bytes / blocks;  // of a block with its scales
-  const uint8_t* next_panel = panel + job.segment->panel_bytes;
+  const Ahead<F> ahead(panel, job.segment->panel_bytes, blocks);
   Scales<F> scales(panel + blocks * F::kBlockBytes);
   const int8_t* q = x.q + row * x.k;
   const int32_t* offsets = F::offsets(x) + row * blocks * F::kParts;
@@ -39,7 +38,7 @@ WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t pa
       low[r] = F::kMin ? _mm512_setzero_si512() : _mm512_set1_epi32(offset[0]);
       high[r] = F::kParts == 2 ? _mm512_set1_epi32(offset[F::kParts - 1]) : _mm512_setzero_si512();
     }
-    prefetch_panel_part<F>(next_panel + b * stride);
+    ahead.ask(b);
     const Integers<F> integers(panel + b * F::kBlockBytes);
     const int8_t* x_block = q + b * kQuantBlock;
     add_words<F, 0, R>(integers, x_block, x.k, low, high);
