@@ -163,6 +163,7 @@ AttentionTile Plan::start(const Tile& tile, int64_t kv_head, int worker) {
   work.then = nullptr;
   work.sequence = tile.sequence;
   work.pairs = dense_ && layout.type == DType::kBF16 ? pair_kernels(ctx_.isa()) : nullptr;
+  work.tiles = work.pairs ? tile_kernels(ctx_.isa(), layout.head_dim) : nullptr;
   work.kv_head = kv_head;
   work.row = tile.row;
   work.positions = tile.positions;

@@ -139,8 +139,11 @@ void add_values(const Source& values, const float* p, const int64_t* lo, const i
   }
 }
 
-// A page of keys in pairs of bf16.
+// A page of keys in pairs of bf16 along k, and of values in pairs of keys.
 struct PairKeys {
+  const uint32_t* pairs;
+};
+struct PairValues {
   const uint32_t* pairs;
 };
 
@@ -157,45 +160,48 @@ HWY_INLINE void score(const AttentionTile& tile, const Keys& keys, int64_t r0, i
   tile.pairs->product(q, pairs, keys.pairs, kPagePositions, pairs, count, width, score_factor(*tile.args), scores, kPagePositions);
 }
 
-// Rows that go through the products together, and which keys of a page each of them sees: [lo, hi), lo = hi = 0 where none.
+// Which keys of a page a row sees: [lo, hi), lo = hi = 0 where none.
+HWY_INLINE void seen_keys(const AttentionTile& tile, int64_t page, int64_t row, int64_t& lo, int64_t& hi) {
+  const int64_t base = page * kPagePositions, begin = tile.begin[row] - base, end = tile.end[row] - base;
+  lo = begin < 0 ? 0 : begin;
+  hi = end < kPagePositions ? end : kPagePositions;
+  if (hi <= lo) lo = hi = 0;
+}
+
+// Rows that go through the products together.
 struct RowGroup {
   int64_t first, count;
   int64_t lo[kTileRows], hi[kTileRows];
   int64_t seen = 0;  // the largest hi
 
   RowGroup(const AttentionTile& tile, int64_t page, int64_t r0, int64_t rows) : first(r0), count(rows) {
-    const int64_t base = page * kPagePositions;
     for (int64_t r = 0; r < count; ++r) {
-      const int64_t begin = tile.begin[r0 + r] - base;
-      const int64_t end = tile.end[r0 + r] - base;
-      lo[r] = begin < 0 ? 0 : begin;
-      hi[r] = end < kPagePositions ? end : kPagePositions;
-      if (hi[r] <= lo[r]) lo[r] = hi[r] = 0;
+      seen_keys(tile, page, r0 + r, lo[r], hi[r]);
       if (hi[r] > seen) seen = hi[r];
     }
   }
 };
 
+// What softmax makes of a row's scores with the keys [lo, hi) of a page.
+HWY_INLINE void soften_row(const AttentionTile& tile, int64_t page, int64_t row, int64_t lo, int64_t hi, float* p,
+                           const SoftmaxState& state) {
+  const int64_t stride = tile.cache->layout.value_stride;
+  if (lo == 0 && hi == kPagePositions && tile.args->softcap == 0 && !tile.args->alibi)
+    return update_row(p, 0, kPagePositions, state, row, stride);
+  if (lo >= hi) return;
+  const float slope = tile.args->alibi ? tile.args->alibi[tile.kv_head * tile.group + row % tile.group] * kLog2E : 0.0f;
+  bend_scores(p, lo, hi, {tile.args->softcap, slope, static_cast<float>(page * kPagePositions - (tile.end[row] - 1))});
+  const int64_t lanes = static_cast<int64_t>(Lanes(D()));
+  update_row(p, lo / lanes * lanes, (hi + lanes - 1) / lanes * lanes, state, row, stride);
+}
+
 // Scores of a group and what softmax makes of them.
 template <class Keys>
 void score_group(const AttentionTile& tile, const RowGroup& group, int64_t page, const Keys& keys, const SoftmaxState& state) {
-  const int64_t stride = tile.cache->layout.value_stride;
-  const int64_t base = page * kPagePositions;
-  const bool bent = tile.args->softcap > 0 || tile.args->alibi;
   float* scores = tile.scores + group.first * kPagePositions;
   score(tile, keys, group.first, group.count, scores, (group.seen + 15) / 16 * 16);
   for (int64_t r = 0; r < group.count; ++r) {
-    const int64_t lo = group.lo[r], hi = group.hi[r], row = group.first + r;
-    float* p = scores + r * kPagePositions;
-    if (lo == 0 && hi == kPagePositions && !bent) {
-      update_row(p, 0, kPagePositions, state, row, stride);
-      continue;
-    }
-    if (lo >= hi) continue;
-    const float slope = tile.args->alibi ? tile.args->alibi[tile.kv_head * tile.group + row % tile.group] * kLog2E : 0.0f;
-    bend_scores(p, lo, hi, {tile.args->softcap, slope, static_cast<float>(base - (tile.end[row] - 1))});
-    const int64_t lanes = static_cast<int64_t>(Lanes(D()));
-    update_row(p, lo / lanes * lanes, (hi + lanes - 1) / lanes * lanes, state, row, stride);
+    soften_row(tile, page, group.first + r, group.lo[r], group.hi[r], scores + r * kPagePositions, state);
   }
 }
 
@@ -216,6 +222,28 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
   each([&](const RowGroup& group) {
     add_values(values, tile.scores + group.first * kPagePositions, group.lo, group.hi, group.count, state.o + group.first * stride, stride);
   });
+}
+
+// The same with tiles: scores of all rows, softmax, and all with the values.
+[[maybe_unused]] void attend_page(const AttentionTile& tile, int64_t page, const PairKeys& keys, const PairValues& values,
+                                  const SoftmaxState& state) {
+  constexpr int64_t kMost = 96;
+  const int64_t pairs = tile.cache->layout.head_dim / 2, stride = tile.cache->layout.value_stride;
+  const int64_t rows = int64_t{tile.positions} * tile.group;
+  const float factor = score_factor(*tile.args);
+  for (int64_t first = 0; first < rows; first += kMost) {
+    const int64_t count = rows - first < kMost ? rows - first : kMost;
+    int64_t lo[kMost], hi[kMost];
+    for (int64_t r = 0; r < count; ++r) seen_keys(tile, page, first + r, lo[r], hi[r]);
+    float* const p = tile.scores + first * kPagePositions;
+    tile.tiles->scores(reinterpret_cast<const uint32_t*>(tile.q) + first * pairs, keys.pairs, pairs, hi, count, p);
+    for (int64_t r = 0; r < count; ++r) {
+      float* const row = p + r * kPagePositions;
+      scale_row(row, factor, kPagePositions, row);
+      soften_row(tile, page, first + r, lo[r], hi[r], row, state);
+    }
+    tile.tiles->add(p, lo, hi, count, values.pairs, stride, state.o + first * stride);
+  }
 }
 
 constexpr int64_t kDirectRows = 2 * kTileRows;
@@ -254,6 +282,14 @@ void attend_rows(const AttentionTile& tile, int64_t first_page, int64_t end_page
     const int64_t count = left < kPagePositions ? left : kPagePositions;
     const T* keys = reinterpret_cast<const T*>(tile.dense->k.at(tile.sequence, tile.kv_head, first));
     const T* values = reinterpret_cast<const T*>(tile.dense->v.at(tile.sequence, tile.kv_head, first));
+    if constexpr (kOrderOf<T> == Order::kSplit) {  // bf16
+      uint32_t* const pairs = reinterpret_cast<uint32_t*>(tile.values);
+      if (tile.tiles && tile.tiles->values(&values->bits, value_stride, count, layout.head_dim, layout.value_stride, pairs)) {
+        tile.pairs->keys(&keys->bits, key_stride, count, layout.head_dim, reinterpret_cast<uint32_t*>(tile.keys));
+        attend_page(tile, page, PairKeys{reinterpret_cast<const uint32_t*>(tile.keys)}, PairValues{pairs}, state);
+        continue;
+      }
+    }
     const auto attend = [&](const auto& with_values) {
       if constexpr (kOrderOf<T> == Order::kSplit) {  // bf16
         if (tile.pairs) {

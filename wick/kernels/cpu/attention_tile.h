@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "wick/kernels/attention.h"
+#include "wick/kernels/cpu/attention_amx.h"
 #include "wick/kernels/cpu/attention_pairs.h"
 
 namespace wick::cpu {
@@ -27,6 +28,7 @@ struct AttentionTile {
   const DenseAttentionArgs* dense;  // or none: q, k, v and y are these rows, and of the cache there is only the layout
   int64_t sequence;      // dense: of the batch
   const PairKernels* pairs;  // or none: dense bf16 keys go through these products
+  const TileKernels* tiles;  // or none: and, where values are finite, keys and values through these
   const std::byte* then;  // a head of a page that this thread reads afterwards, or none
   int64_t kv_head;
   int64_t row;        // first row of the step

@@ -11,35 +11,16 @@
 #include <cstring>
 
 #include "wick/base/checked.h"
+#include "wick/kernels/cpu/amx-inl.h"
 #include "wick/kernels/cpu/panel_output.h"
 #include "wick/kernels/cpu/panels.h"
 
 #define WICK_AVX512 __attribute__((target("avx512f")))
 
-// Tiles by number, which has to be in the instruction. g++ 12's own intrinsics do not say what memory they read.
-#define WICK_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile : :)
-#define WICK_TILE_LOAD(tile, from, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(stride) : "memory")
-#define WICK_TILE_STORE(tile, to, stride) asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"(stride) : "memory")
-#define WICK_TILE_MULTIPLY(sums, x, w) asm volatile("tdpbf16ps %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
-
 namespace wick::cpu {
 namespace {
 
-constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kSums = kPanelRows * kPanelRows;  // of a tile of outputs
-
-// The shapes of the tiles; LDTILECFG reads it.
-struct alignas(64) TileShapes {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  void set(int tile, int64_t tile_rows) {
-    rows[tile] = static_cast<uint8_t>(tile_rows);
-    row_bytes[tile] = 64;
-  }
-  void load() const { asm volatile("ldtilecfg %0" : : "m"(*this)); }
-};
 
 // One panel's weights by chunks of 32 k. A last one that is not whole is completed with zeros here.
 struct Weights {
@@ -320,7 +301,7 @@ void bf16_panels_amx(const PanelJob& job) {
   } else {
     ManyRows(job).run();
   }
-  asm volatile("tilerelease" : :);  // what a switch of threads has to save
+  release_tiles();
 }
 
 }  // namespace wick::cpu

@@ -79,30 +79,28 @@ void for_format(DType type, F&& f) {
 template <class F>
 class Ahead {
  public:
-  Ahead(const uint8_t* panel, int64_t panel_bytes, int64_t blocks) {
-    if (cpu_is_intel()) {
-      part_ = panel + 1024;
-      step_ = F::kBlockBytes;
-    } else {
-      part_ = panel + panel_bytes;
-      step_ = panel_bytes / blocks;
-    }
-    scales_ = panel + panel_bytes + blocks * F::kBlockBytes;
-    scale_step_ = panel_bytes / blocks - F::kBlockBytes;
-  }
+  Ahead(const uint8_t* panel, int64_t panel_bytes, int64_t blocks)
+      : nearby_(cpu_is_intel()), next_(panel + panel_bytes), scale_step_(panel_bytes / blocks - F::kBlockBytes), blocks_(blocks) {}
 
   // To be called once for every block.
   void ask(int64_t b) const {
-#pragma GCC unroll 9
-    for (int64_t i = 0; i < F::kBlockBytes + 32; i += 64) __builtin_prefetch(part_ + b * step_ + i);
-    __builtin_prefetch(scales_ + b * scale_step_);
+    if (!nearby_) return ask<F::kBlockBytes + 32>(next_ + b * (F::kBlockBytes + scale_step_));
+    constexpr int64_t kLead = 1024 / F::kBlockBytes;  // blocks
+    ask<F::kBlockBytes>(next_ + (b + kLead - blocks_) * F::kBlockBytes - (b + kLead < blocks_ ? blocks_ * scale_step_ : 0));
+    __builtin_prefetch(next_ + blocks_ * F::kBlockBytes + b * scale_step_);
   }
 
  private:
-  const uint8_t* part_;
-  int64_t step_;
-  const uint8_t* scales_;
+  template <int64_t kBytes>
+  static void ask(const uint8_t* part) {
+#pragma GCC unroll 9
+    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(part + i);
+  }
+
+  bool nearby_;
+  const uint8_t* next_;  // panel
   int64_t scale_step_;
+  int64_t blocks_;
 };
 
 // Writes a stored row of k elements as row `r` of a panel.

@@ -13,8 +13,8 @@ WICK_VNNI_INLINE void add_words(const Integers<F>& integers, const int8_t* x, in
   const Words w = integers.template get<kG>();
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    low[r] = _mm512_dpbusd_epi32(low[r], w.low, broadcast_word(x + r * k + 4 * kG));
-    high[r] = _mm512_dpbusd_epi32(high[r], w.high, broadcast_word(x + r * k + 16 + 4 * kG));
+    low[r] = add_products(low[r], w.low, x + r * k + 4 * kG);
+    high[r] = add_products(high[r], w.high, x + r * k + 16 + 4 * kG);
   }
 }
 
