@@ -17,6 +17,7 @@
 #include "wick/apps/bandwidth.h"
 #include "wick/base/error.h"
 #include "wick/kernels/block_format.h"
+#include "wick/kernels/cpu/amx-inl.h"
 #include "wick/nn/made_up_cache.h"
 #include "wick/nn/step_buffer.h"
 #include "wick/ops/attention.h"
@@ -56,17 +57,11 @@ WICK_LOOP(bf16_512, "vdpbf16ps %%zmm12, %%zmm13, %%zmm")
 
 // Of whole tiles: the shapes are set at every call.
 void bf16_tiles(int64_t turns) {
-  struct alignas(64) {
-    uint8_t palette = 1, reserved[15] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  } shapes;
-  asm volatile(
-      "ldtilecfg %1\n"
-      "1:\n .irp r,0,1,2,3,4,5,0,1,2,3,4,5\n tdpbf16ps %%tmm7, %%tmm6, %%tmm\\r\n .endr\n dec %0\n jnz 1b\n tilerelease"
-      : "+r"(turns)
-      : "m"(shapes)
-      : "cc");
+  cpu::TileShapes shapes;
+  for (int tile = 0; tile < 8; ++tile) shapes.set(tile, 16);
+  shapes.load();
+  asm volatile("1:\n .irp r,0,1,2,3,4,5,0,1,2,3,4,5\n tdpbf16ps %%tmm7, %%tmm6, %%tmm\\r\n .endr\n dec %0\n jnz 1b" : "+r"(turns) : : "cc");
+  cpu::release_tiles();
 }
 
 Instruction multiplier(Isa isa, DType type) {

@@ -12,7 +12,7 @@
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cpu/amx-inl.h"
-#include "wick/kernels/cpu/panel_output.h"
+#include "wick/kernels/cpu/panel_output_avx512-inl.h"
 #include "wick/kernels/cpu/panels.h"
 
 #define WICK_AVX512 __attribute__((target("avx512f")))
@@ -36,18 +36,9 @@ struct Weights {
   alignas(64) std::byte last[kTileBytes];
 };
 
-WICK_AVX512 void put_row(const PanelJob& job, int64_t row, int64_t panel, const float* from) {
-  const PanelRow out = output_row(job, row, panel);
-  const __mmask16 mask = static_cast<__mmask16>((1u << out.columns) - 1u);
-  __m512 sums = _mm512_loadu_ps(from);
-  if (out.bias) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.bias));
-  if (out.accumulate) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.y));
-  _mm512_mask_storeu_ps(out.y, mask, sums);
-}
-
 // Up to 16 rows times P panels: each weight is read once, from memory, so sums stay in tiles 0 .. P - 1.
 template <int P>
-void few_rows(const PanelJob& job, int64_t panel, Weights* weights) {
+WICK_AVX512 void few_rows(const PanelJob& job, int64_t panel, Weights* weights) {
   static_assert(P >= 1 && P <= 4);
   const Bf16Rows& x = job.x->bf16;
   const int64_t whole = job.x->k / kBf16Chunk, chunks = x.ld / kBf16Chunk, stride = 64;
@@ -85,7 +76,7 @@ void few_rows(const PanelJob& job, int64_t panel, Weights* weights) {
   if constexpr (P > 2) WICK_TILE_STORE(2, sums[2], stride);
   if constexpr (P > 3) WICK_TILE_STORE(3, sums[3], stride);
   for (int p = 0; p < P; ++p) {
-    for (int64_t r = 0; r < job.x->rows; ++r) put_row(job, r, panel + p, sums[p] + r * kPanelRows);
+    for (int64_t r = 0; r < job.x->rows; ++r) store(job, r, panel + p, _mm512_loadu_ps(sums[p] + r * kPanelRows));
   }
 }
 
@@ -255,7 +246,7 @@ class ManyRows {
     if (out.bias || panels < 2 || (panel + 2) * kPanelRows > job_.segment->rows) {
       for (int64_t r = 0; r < rows; ++r) {
         const float* const from = sums + r / kBf16Rows * 2 * kSums + r % kBf16Rows * kPanelRows;
-        for (int64_t p = 0; p < panels; ++p) put_row(job_, row + r, panel + p, from + p * kSums);
+        for (int64_t p = 0; p < panels; ++p) store(job_, row + r, panel + p, _mm512_loadu_ps(from + p * kSums));
       }
       return;
     }

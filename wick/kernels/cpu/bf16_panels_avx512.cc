@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "wick/kernels/cpu/panel_output.h"
+#include "wick/kernels/cpu/panel_output_avx512-inl.h"
 #include "wick/kernels/cpu/panels.h"
 
 #define WICK_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
@@ -30,14 +30,6 @@ WICK_BF16_INLINE __m512bh broadcast_pair(const uint16_t* p) {
   __m512bh pairs;
   __builtin_memcpy(&pairs, &bits, sizeof pairs);
   return pairs;
-}
-
-WICK_BF16_INLINE void store(const PanelJob& job, int64_t row, int64_t panel, __m512 sums) {
-  const PanelRow out = output_row(job, row, panel);
-  const __mmask16 mask = static_cast<__mmask16>((1u << out.columns) - 1u);
-  if (out.bias) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.bias));
-  if (out.accumulate) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.y));
-  _mm512_mask_storeu_ps(out.y, mask, sums);
 }
 
 // R rows times P panels.

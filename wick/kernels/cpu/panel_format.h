@@ -72,8 +72,7 @@ void for_format(DType type, F&& f) {
 // Asks for weights while a kernel reads a panel once: the processor's own prefetchers lose their way at each page, and unpacking takes too
 // long between two lines to draw a memory's full speed without. How far ahead depends on the maker:
 // - Intel (Granite Rapids, one thread): 1 KiB, and the scales of the next panel, gives 15.0 (Q8_0) and 13.6 GB/s (Q4_0) of the 16.5 that
-// plain
-//   reads reach; 0.5 to 3 KiB the same within noise; a whole panel 14.0 and 11.5.
+//   plain reads reach; 0.5 to 3 KiB the same within noise; a whole panel 14.0 and 11.5.
 // - others: as much of the next panel, in the order of memory (4-bit weights, 2 threads of Zen 5: 36 to 44 GB/s before, 44 to 52 of 50 with
 //   it). Nearer or further away, into the second cache, scales apart from integers, or only while the first rows read: all slower.
 template <class F>

@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "wick/kernels/cpu/panel_format.h"
-#include "wick/kernels/cpu/panel_output.h"
+#include "wick/kernels/cpu/panel_output_avx512-inl.h"
 #include "wick/kernels/cpu/panels.h"
 
 #define WICK_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
@@ -132,14 +132,6 @@ class Integers {
   const uint8_t* block_;
   __m512i low_bits_ = {}, high_bits_ = {};
 };
-
-WICK_VNNI_INLINE void store(const PanelJob& job, int64_t row, int64_t panel, __m512 sums) {
-  const PanelRow out = output_row(job, row, panel);
-  const __mmask16 mask = static_cast<__mmask16>((1u << out.columns) - 1u);
-  if (out.bias) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.bias));
-  if (out.accumulate) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(mask, out.y));
-  _mm512_mask_storeu_ps(out.y, mask, sums);
-}
 
 }  // namespace
 }  // namespace wick::cpu
