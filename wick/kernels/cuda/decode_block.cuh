@@ -25,9 +25,9 @@ struct BriefSpace {
 };
 
 // What it needs with several heads to a share of a long one.
-template <int kDim>
+template <class T, int kDim>
 struct GroupSpace {
-  PerHead<kGroupHeads> q[kDim], weights[kStepWarps][kUnit];
+  UnitQueries<T, kDim> q;
   float outs[kStepWarps][kGroupHeads * kDim], peaks[kStepWarps][kGroupHeads], sums[kStepWarps][kGroupHeads];
   float key[kDim], value[kDim], scores[kGroupHeads];  // the step's own position
 };
@@ -324,9 +324,9 @@ class DecodeBlock {
     const int chunks = (position_ + kChunk - 1) / kChunk, used = min(kStepWarps, chunks);
     typename BriefState<T, kDim>::Chunk chunk;
     if (warp() < used) load(chunk, warp(), kv_head);  // while the query is on its way
-    if (warp() == 0) take_head(head, space.q, 1);
-    if (warp() == 1) take_head(params_.heads + kv_head, space.key, 1);
-    if (warp() == 2) take_head(params_.heads + params_.kv_heads + kv_head, space.value, 1);
+    if (warp() == 0) take_head(head, space.q);
+    if (warp() == 1) take_head(params_.heads + kv_head, space.key);
+    if (warp() == 2) take_head(params_.heads + params_.kv_heads + kv_head, space.value);
     __syncthreads();
     if (warp() == kStepWarps - 1) {
       float score = 0;
@@ -403,7 +403,7 @@ class DecodeBlock {
   // d, sum, peak, sum of weights).
   template <class Put>
   __device__ void attend_units(const Share& share, Put&& put) {
-    auto& space = *reinterpret_cast<GroupSpace<kDim>*>(x_);  // nobody's input is there now
+    auto& space = *reinterpret_cast<GroupSpace<T, kDim>*>(x_);  // nobody's input is there now
     const int used = min(kStepWarps, share.last - share.first), heads = share.heads;
     const bool own = share.number == params_.shares - 1;
     load_heads(space, share);
@@ -411,21 +411,21 @@ class DecodeBlock {
     const ScoreRule rule = {params_.score_scale, 0, nullptr, nullptr};
     if (const int h = kStepWarps - 1 - warp(); own && h < heads) {
       float score = 0;
-      for (int d = lane(); d < kDim; d += kWarp) score = fmaf(space.q[d].at[h], space.key[d], score);
+      for (int d = lane(); d < kDim; d += kWarp) score = fmaf(space.q.get(h, d), space.key[d], score);
       score = warp_sum(score);
       if (lane() == 0) space.scores[h] = score * params_.score_scale;
     }
     if (warp() < used) {
-      UnitState<T, kDim, kGroupHeads> state;
+      UnitState<T, kDim> state;
 #pragma unroll 1
       for (int unit = share.first + warp(); unit < share.last; unit += kStepWarps) {
         const KvLayout& layout = params_.cache.layout;
         const std::byte* head = head_of(unit / kUnitsPerPage, share.kv_head);
         const int slot = unit % kUnitsPerPage * kUnit;
         state.add(reinterpret_cast<const T*>(head) + slot, reinterpret_cast<const T*>(head + layout.values) + slot * layout.value_stride,
-                  layout.value_stride, space.q, space.weights[warp()], rule, share.first_head, 0, min(kUnit, position_ - unit * kUnit), 0);
+                  layout.value_stride, space.q, rule, share.first_head, 0, min(kUnit, position_ - unit * kUnit), 0);
       }
-      state.put(space.outs[warp()], space.peaks[warp()], space.sums[warp()]);
+      state.put(heads, space.outs[warp()], space.peaks[warp()], space.sums[warp()]);
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < heads * kDim; i += kStepThreads) {
@@ -444,24 +444,28 @@ class DecodeBlock {
   }
 
   // The step's queries, a warp for each head, and its own key and value.
-  __device__ void load_heads(GroupSpace<kDim>& space, const Share& share) {
+  __device__ void load_heads(GroupSpace<T, kDim>& space, const Share& share) {
     if (warp() < kGroupHeads) {
-      take_head(share.first_head + min(warp(), share.heads - 1), &space.q[0].at[warp()], kGroupHeads);
+      take_head(share.first_head + min(warp(), share.heads - 1), [&](int d, float x) { space.q.put(warp(), d, x); });
     } else if (warp() < kGroupHeads + 2) {
       const bool is_key = warp() == kGroupHeads;
-      take_head(params_.heads + share.kv_head + (is_key ? 0 : params_.kv_heads), is_key ? space.key : space.value, 1);
+      take_head(params_.heads + share.kv_head + (is_key ? 0 : params_.kv_heads), is_key ? space.key : space.value);
     }
   }
 
-  // A head of the projections, element by element `apart`.
-  __device__ void take_head(int head, float* to, int apart) {
+  // A head of the projections: calls put(d, x).
+  template <class Put>
+  __device__ void take_head(int head, Put&& put) {
     const uint32_t* const from[1] = {params_.qkv + head * kDim + lane() * 4};
     const bool wanted[1] = {lane() < kDim / 4};
     uint4 words[1];
     get(from, wanted, bit_, 1, patience_, words);
     if (!wanted[0]) return;
     const float v[4] = {number(words[0].x), number(words[0].y), number(words[0].z), number(words[0].w)};
-    for (int i = 0; i < 4; ++i) to[(lane() * 4 + i) * apart] = v[i];
+    for (int i = 0; i < 4; ++i) put(lane() * 4 + i, v[i]);
+  }
+  __device__ void take_head(int head, float* to) {
+    take_head(head, [=](int d, float x) { to[d] = x; });
   }
 
   // A head's result from its shares: a thread for each dimension.

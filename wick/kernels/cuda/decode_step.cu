@@ -10,13 +10,13 @@ namespace wick::cuda {
 namespace {
 
 // Shared memory: slots, inputs or what attention needs, StepShared, the layers' addresses.
-template <class Tiles, int kDim>
+template <class Tiles, class T, int kDim>
 struct SharedSizes {
   static constexpr int64_t kSlots = int64_t{kStepWarps} * Tiles::kSlots * static_cast<int64_t>(sizeof(typename Tiles::Slot));
 
   __host__ __device__ static int64_t inputs(int k) {
     const int64_t input = k / kUnitInputs * Tiles::kUnitWords * static_cast<int64_t>(sizeof(uint4));
-    return round_up<int64_t>(std::max({input, int64_t{sizeof(GroupSpace<kDim>)}, int64_t{sizeof(BriefSpace<kDim>)}}), 16);
+    return round_up<int64_t>(std::max({input, int64_t{sizeof(GroupSpace<T, kDim>)}, int64_t{sizeof(BriefSpace<kDim>)}}), 16);
   }
   static int64_t all(int k, int layers) {
     return kSlots + inputs(k) + static_cast<int64_t>(sizeof(StepShared)) + layers * static_cast<int64_t>(sizeof(LayerWeights));
@@ -26,7 +26,7 @@ struct SharedSizes {
 template <class Tiles, class T, int kDim, bool kLong>
 __global__ void __launch_bounds__(kStepThreads, 1) step_kernel(const __grid_constant__ StepParams params, int most_inputs) {
   extern __shared__ __align__(32) uint4 memory[];
-  using Sizes = SharedSizes<Tiles, kDim>;
+  using Sizes = SharedSizes<Tiles, T, kDim>;
   auto* slots = reinterpret_cast<typename Tiles::Slot*>(memory);
   uint4* x = memory + Sizes::kSlots / sizeof(uint4);
   auto& shared = *reinterpret_cast<StepShared*>(x + Sizes::inputs(most_inputs) / sizeof(uint4));
@@ -50,9 +50,9 @@ struct Kernels {
 template <class Tiles, class T>
 Kernels kernels_for(int head_dim, int most_inputs, int layers) {
   if (head_dim == 64) {
-    return {step_kernel<Tiles, T, 64, false>, step_kernel<Tiles, T, 64, true>, SharedSizes<Tiles, 64>::all(most_inputs, layers)};
+    return {step_kernel<Tiles, T, 64, false>, step_kernel<Tiles, T, 64, true>, SharedSizes<Tiles, T, 64>::all(most_inputs, layers)};
   }
-  return {step_kernel<Tiles, T, 128, false>, step_kernel<Tiles, T, 128, true>, SharedSizes<Tiles, 128>::all(most_inputs, layers)};
+  return {step_kernel<Tiles, T, 128, false>, step_kernel<Tiles, T, 128, true>, SharedSizes<Tiles, T, 128>::all(most_inputs, layers)};
 }
 
 // None: null pointers.

@@ -1,141 +1,178 @@
-// Attention over 32 positions by one warp, for all the query heads of its block, which share a kv head: it needs no other warp until the
-// end, and all of its loads are on their way together.
+// Attention of one row over 32 positions by one warp, on the tensor cores, for up to eight query heads that share a kv head: it needs no
+// other warp until the end.
+//
+// Queries and weights are the sixteen rows of mma.m16n8k16, rounded to the type of the cache: eight heads, and below them what the rounding
+// left of the same eight, so that a lane has both sums of a head and nothing is lost. Keys and values go from memory into the other operand
+// as they lie, neighbours together: the order of positions and dimensions is ours to choose, as long as both operands have the same one.
 #pragma once
 
 #include "wick/kernels/cuda/paged_parts.cuh"
+#include "wick/kernels/cuda/tensor_core.cuh"
 
 namespace wick::cuda {
 
 inline constexpr int kUnit = 32;  // positions of a warp at a time
 inline constexpr int kUnitsPerPage = kPage / kUnit;
-inline constexpr int kUnitLoads = 8;   // of 16 bytes that are on their way together
-inline constexpr int kUnitLine = 64;   // elements of a line of memory
+inline constexpr int kUnitHeads = 8;
+inline constexpr int kUnitLine = 64;  // elements of a line of memory
 
-template <int kHeads>
-struct alignas(sizeof(float) * kHeads) PerHead {
-  float at[kHeads];
-};
+// x to the type of the cache, and what that leaves: two words of a pair each.
+template <class T>
+__device__ uint2 in_two(float x, float y) {
+  const Pack<T, 2> high = {{from_float<T>(x), from_float<T>(y)}};
+  const Pack<T, 2> low = {{from_float<T>(x - to_float(high.at[0])), from_float<T>(y - to_float(high.at[1]))}};
+  return {*reinterpret_cast<const uint32_t*>(&high), *reinterpret_cast<const uint32_t*>(&low)};
+}
 
-// A warp's running softmax. Lane l has 8 dimensions of the values, summed over every kPositions-th position; sums are of its own positions.
-template <class T, int kDim, int kHeads>
-class UnitState {
- public:
-  static constexpr int kLanes = kDim / 8;            // that share a value
-  static constexpr int kPositions = kWarp / kLanes;  // values of a load
+// Queries in shared memory as the tensor cores take them: lane 4 h + t has dimensions 16 s + 4 t to 16 s + 4 t + 3 of head h. Heads that
+// are not put may be anything: they stay among themselves.
+template <class T, int kDim>
+struct UnitQueries {
+  uint4 at[kDim / 16][kWarp];
 
-  // Adds the positions [begin, end) of a unit, counted from its first. weights: [kUnit], the warp's own.
-  __device__ void add(const T* keys, const T* values, int64_t value_stride, const PerHead<kHeads>* q, PerHead<kHeads>* weights,
-                      const ScoreRule& rule, int first_head, int begin, int end, int distance) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, own = lane % 4 * 8 + lane / 4;
-    PerHead<kHeads> scores = multiply_keys(keys, q);
-#pragma unroll
-    for (int h = 0; h < kHeads; ++h) {  // slots outside hold anything, NaN perhaps
-      const float score = own >= begin && own < end ? rule.score(scores.at[h], first_head + h, distance + own) : -INFINITY;
-      const float peak = fmaxf(peak_[h], warp_max(score));
-      const float factor = rescale(peak_[h], peak);
-      scores.at[h] = exp2f(score - finite_peak(peak));
-      sum_[h] = fmaf(sum_[h], factor, scores.at[h]);
-      peak_[h] = peak;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) out_[h][i] *= factor;
-    }
-    __syncwarp();
-    weights[own] = scores;
-    __syncwarp();
-    add_values(values, value_stride, weights, begin, end);
+  __device__ void put(int h, int d, float x) {
+    const T high = from_float<T>(x);
+    T* to = element(h, d);
+    to[0] = high;
+    to[2] = from_float<T>(x - to_float(high));
+  }
+  __device__ float get(int h, int d) {
+    const T* from = element(h, d);
+    return to_float(from[0]) + to_float(from[2]);
   }
 
-  // The warp's [kHeads, kDim] sums, peaks and sums of weights.
-  __device__ void put(float* outs, float* peaks, float* sums) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+ private:
+  __device__ T* element(int h, int d) { return reinterpret_cast<T*>(&at[d / 16][4 * h + d % 16 / 4]) + d % 4 / 2 * 4 + d % 2; }
+};
+
+// A warp's running softmax. Lane 4 h + t has head h, of a unit positions 8 t to 8 t + 7, of every 64 dimensions of the result 16 t to
+// 16 t + 15.
+template <class T, int kDim>
+class UnitState {
+ public:
+  // Adds the positions [begin, end) of a unit; its first one is `distance` from the row.
+  __device__ void add(const T* keys, const T* values, int64_t value_stride, const UnitQueries<T, kDim>& q, const ScoreRule& rule,
+                      int first_head, int begin, int end, int64_t distance) {
+    float weights[kOwn];
+    multiply_keys(keys, q, weights);
+    const int own = lane() % 4 * kOwn;
+    const T* own_values = values + own * value_stride + lane() / 4 * 8;
+    uint4 loaded[kOwn];
+    if (kEarly) load_values(own_values, value_stride, begin - own, end - own, loaded);
+    float peak = peak_;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-      const float sum = warp_sum(sum_[h]);
-      if (lane == 0) {
-        peaks[h] = peak_[h];
-        sums[h] = sum;
+    for (int i = 0; i < kOwn; ++i) {  // slots outside hold anything, NaN perhaps
+      const bool inside = own + i >= begin && own + i < end;
+      weights[i] = inside ? rule.score(weights[i], first_head + lane() / 4, distance + own + i) : -INFINITY;
+      peak = fmaxf(peak, weights[i]);
+    }
+    peak = fmaxf(peak, __shfl_xor_sync(kAllLanes, peak, 1));
+    peak = fmaxf(peak, __shfl_xor_sync(kAllLanes, peak, 2));
+    const float factor = rescale(peak_, peak), shift = finite_peak(peak);
+    peak_ = peak;
+    sum_ *= factor;
+#pragma unroll
+    for (float& weight : weights) {
+      weight = exp2f(weight - shift);
+      sum_ += weight;
+    }
+#pragma unroll
+    for (auto& out : out_) {
+#pragma unroll
+      for (float& x : out) x *= factor;
+    }
+    uint4 factors[kOwn / 4];
+#pragma unroll
+    for (int m = 0; m < kOwn / 4; ++m) {
+      const uint2 a = in_two<T>(weights[4 * m], weights[4 * m + 1]), b = in_two<T>(weights[4 * m + 2], weights[4 * m + 3]);
+      factors[m] = {a.x, a.y, b.x, b.y};
+    }
+#pragma unroll
+    for (int part = 0; part < kDim / 64; ++part) {
+      if (part > 0 || !kEarly) load_values(own_values + part * 64, value_stride, begin - own, end - own, loaded);
+#pragma unroll
+      for (int m = 0; m < kOwn / 4; ++m) {
+        const uint4(&rows)[kOwn] = loaded;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const uint32_t b0 = turn(word(rows[4 * m], i / 2), word(rows[4 * m + 1], i / 2), i % 2),
+                         b1 = turn(word(rows[4 * m + 2], i / 2), word(rows[4 * m + 3], i / 2), i % 2);
+          multiply<T>(out_[part * 8 + i], {factors[m].x, factors[m].y, factors[m].z, factors[m].w}, b0, b1);
+        }
       }
+    }
+  }
+
+  // The first `heads` rows of the warp's [heads, kDim] sums, peaks and sums of weights. The whole warp calls it.
+  __device__ void put(int heads, float* outs, float* peaks, float* sums) const {
+    const int h = lane() / 4, own = lane() % 4 * 16;
+    float sum = sum_ + __shfl_xor_sync(kAllLanes, sum_, 1);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2);
+    if (h >= heads) return;
+    if (lane() % 4 == 0) {
+      peaks[h] = peak_;
+      sums[h] = sum;
+    }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-#pragma unroll
-        for (int step = kLanes; step < kWarp; step *= 2) out_[h][i] += __shfl_xor_sync(kAllLanes, out_[h][i], step);
-        if (lane < kLanes) outs[h * kDim + lane * 8 + i] = out_[h][i];
-      }
+    for (int tile = 0; tile < kDim / 8; ++tile) {
+      float* to = outs + h * kDim + tile / 8 * 64 + own + tile % 8;
+      to[0] = out_[tile][0] + out_[tile][2];
+      to[8] = out_[tile][1] + out_[tile][3];
     }
   }
 
  private:
-  // The scores of position lane % 4 * 8 + lane / 4. Keys lie across: a lane multiplies 8 positions of every eighth dimension.
-  __device__ static PerHead<kHeads> multiply_keys(const T* keys, const PerHead<kHeads>* q) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    const T* from = keys + lane / 4 * kPage + lane % 4 * 8;
-    float sums[kHeads][8] = {};
+  static constexpr int kOwn = kUnit / 4;      // positions of a lane
+  static constexpr bool kEarly = kDim <= 64;  // values are on their way while weights are made, where registers allow it
+
+  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
+  __device__ static uint32_t word(const uint4& row, int i) { return i == 0 ? row.x : i == 1 ? row.y : i == 2 ? row.z : row.w; }
+  // The first or the second neighbours of two rows as a pair.
+  __device__ static uint32_t turn(uint32_t a, uint32_t b, int second) { return __byte_perm(a, b, second ? 0x7632 : 0x5410); }
+
+  // q times the keys, which lie across.
+  __device__ static void multiply_keys(const T* keys, const UnitQueries<T, kDim>& q, float (&products)[kOwn]) {
+    constexpr int kTogether = 4;
+    const T* from = keys + lane() % 4 * 4 * kPage + lane() / 4 * 4;
+    float sums[4][4] = {};
 #pragma unroll
-    for (int first = 0; first < kDim / 8; first += kUnitLoads) {
-      Pack<T, 8> k[kUnitLoads];
+    for (int first = 0; first < kDim / 16; first += kTogether) {
+      uint2 k[kTogether][4];
 #pragma unroll
-      for (int i = 0; i < kUnitLoads; ++i) k[i] = *reinterpret_cast<const Pack<T, 8>*>(from + (first + i) * 8 * kPage);
+      for (int s = 0; s < kTogether; ++s) {
 #pragma unroll
-      for (int i = 0; i < kUnitLoads; ++i) {
-        const PerHead<kHeads> factors = q[(first + i) * 8 + lane / 4];
+        for (int i = 0; i < 4; ++i) k[s][i] = *reinterpret_cast<const uint2*>(from + ((first + s) * 16 + i) * kPage);
+      }
 #pragma unroll
-        for (int p = 0; p < 8; ++p) {
-          const float key = to_float(k[i].at[p]);
+      for (int s = 0; s < kTogether; ++s) {
+        const uint4 heads = q.at[first + s][lane()];
 #pragma unroll
-          for (int h = 0; h < kHeads; ++h) sums[h][p] = fmaf(factors.at[h], key, sums[h][p]);
+        for (int i = 0; i < 4; ++i) {
+          const auto pair = [&](int row) {
+            return turn(i < 2 ? k[s][row].x : k[s][row].y, i < 2 ? k[s][row + 1].x : k[s][row + 1].y, i % 2);
+          };
+          multiply<T>(sums[i], {heads.x, heads.y, heads.z, heads.w}, pair(0), pair(2));
         }
       }
     }
-    // Each exchange halves the positions of a lane and doubles the dimensions that are in.
-    PerHead<kHeads> result;
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h) {
-#pragma unroll
-      for (int half = 4; half > 0; half /= 2) {
-        const bool upper = lane & half * 4;
-#pragma unroll
-        for (int p = 0; p < half; ++p) {
-          const float given = upper ? sums[h][p] : sums[h][p + half], kept = upper ? sums[h][p + half] : sums[h][p];
-          sums[h][p] = kept + __shfl_xor_sync(kAllLanes, given, half * 4);
-        }
-      }
-      result.at[h] = sums[h][0];
-    }
-    return result;
-  }
-
-  __device__ void add_values(const T* values, int64_t stride, const PerHead<kHeads>* weights, int begin, int end) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-    for (int first = 0; first < kUnit / kPositions; first += kUnitLoads) {
-      Pack<T, 8> v[kUnitLoads];
-#pragma unroll
-      for (int i = 0; i < kUnitLoads; ++i) {
-        const int position = (first + i) * kPositions + lane / kLanes;
-        v[i] = {};
-        if (position >= begin && position < end)
-          v[i] = *reinterpret_cast<const Pack<T, 8>*>(values + position * stride + lane % kLanes * 8);
-      }
-#pragma unroll
-      for (int i = 0; i < kUnitLoads; ++i) {
-        const PerHead<kHeads> factors = weights[(first + i) * kPositions + lane / kLanes];
-#pragma unroll
-        for (int d = 0; d < 8; ++d) {
-          const float value = to_float(v[i].at[d]);
-#pragma unroll
-          for (int h = 0; h < kHeads; ++h) out_[h][d] = fmaf(factors.at[h], value, out_[h][d]);
-        }
-      }
+    for (int i = 0; i < 4; ++i) {
+      products[i] = sums[i][0] + sums[i][2];
+      products[4 + i] = sums[i][1] + sums[i][3];
     }
   }
 
-  float peak_[kHeads], sum_[kHeads] = {};
-  float out_[kHeads][8] = {};
-
- public:
-  __device__ UnitState() {
-    for (int h = 0; h < kHeads; ++h) peak_[h] = -INFINITY;
+  // 8 dimensions of the lane's positions, zeros outside [begin, end): nothing times NaN is NaN.
+  __device__ static void load_values(const T* from, int64_t stride, int begin, int end, uint4 (&to)[kOwn]) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      to[i] = {};
+      if (i >= begin && i < end) to[i] = *reinterpret_cast<const uint4*>(from + i * stride);
+    }
   }
+
+  float peak_ = -INFINITY, sum_ = 0;  // the sum of the lane's positions only
+  float out_[kDim / 8][4] = {};
 };
 
 // Asks for a unit's keys and values, one line per lane at a time.
