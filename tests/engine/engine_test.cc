@@ -302,6 +302,19 @@ TEST(Engine, QueueHasABound) {
   EXPECT_GE(streams.size(), 3u);
 }
 
+TEST(Engine, SeveralAreTakenTogetherOrNotAtAll) {
+  Engine engine(load(), {.max_sequences = 2, .max_queue = 2});
+  EXPECT_EQ(ErrorCode::kLimitExceeded, error_of([&] { engine.submit_all(std::vector<Request>(5, greedy("hello", 400))); }));
+  EXPECT_EQ(ErrorCode::kInvalidArgument, error_of([&] { engine.submit_all({greedy("hello", 400), Request()}); }));
+  EXPECT_EQ(0, engine.pages_in_use());
+  std::vector<Stream> streams = engine.submit_all(std::vector<Request>(4, greedy("hello", 20)));
+  ASSERT_EQ(4u, streams.size());
+  const std::vector<int32_t> first = collect(std::move(streams[0])).ids;
+  EXPECT_EQ(20u, first.size());
+  for (size_t i = 1; i < streams.size(); ++i) EXPECT_EQ(first, collect(std::move(streams[i])).ids);
+  EXPECT_TRUE(engine.submit_all({}).empty());
+}
+
 TEST(Engine, CancellingAndDestroyingStreamsAndEngines) {
   const auto model = load();
   auto engine = std::make_unique<Engine>(model, EngineOptions{.max_sequences = 2});

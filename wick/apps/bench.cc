@@ -137,13 +137,14 @@ class BenchCommand : public Command {
 
   // Tokens per second of all sequences after their first token.
   double decode(Engine& engine) const {
-    std::vector<Stream> streams;
+    std::vector<Request> requests;
     for (int64_t i = 0; i < sequences_; ++i) {
       const auto stream = static_cast<uint64_t>(i + 1);
       Request request = request_for(fixed_ids(depth_ + 1, engine.model().vocab_size(), stream), generate_ + 1);
       request.made_up_prompt = depth_;
-      streams.push_back(engine.submit(std::move(request)));
+      requests.push_back(std::move(request));
     }
+    std::vector<Stream> streams = engine.submit_all(std::move(requests));  // together: making up a context must not count for those before
     double slowest_ms = 0;
     for (Stream& stream : streams) {
       finish(stream);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <iterator>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -76,6 +77,7 @@ struct Engine::Impl {
 
   std::vector<int32_t> prompt_ids(const Request& request) const;
   int64_t sequence_limit(const Request& request, int64_t prompt) const;
+  std::unique_ptr<Sequence> sequence_for(Request request, std::shared_ptr<Stream::State>& state) const;
 
   std::shared_ptr<const Model> model;
   EngineOptions options;
@@ -125,26 +127,43 @@ Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
-Stream Engine::submit(Request request) {
-  check_sampling(request.sampling, impl_->model->vocab_size());
-  std::vector<int32_t> ids = impl_->prompt_ids(request);
-  const int64_t limit = impl_->sequence_limit(request, static_cast<int64_t>(ids.size()));
+std::unique_ptr<Sequence> Engine::Impl::sequence_for(Request request, std::shared_ptr<Stream::State>& state) const {
+  check_sampling(request.sampling, model->vocab_size());
+  std::vector<int32_t> ids = prompt_ids(request);
+  const int64_t limit = sequence_limit(request, static_cast<int64_t>(ids.size()));
   require(request.made_up_prompt >= 0 && request.made_up_prompt < static_cast<int64_t>(ids.size()), "request: made_up_prompt is ", request.made_up_prompt,
           ", expected less than the ", ids.size(), " tokens of the prompt");
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
-  const Tokenizer* tokenizer = impl_->model->has_tokenizer() ? &impl_->model->tokenizer() : nullptr;
-  auto state = std::make_shared<Stream::State>(std::move(ids));
+  const Tokenizer* tokenizer = model->has_tokenizer() ? &model->tokenizer() : nullptr;
+  state = std::make_shared<Stream::State>(std::move(ids));
   state->usage.seed = seed;
-  auto sequence = std::make_unique<Sequence>(std::move(request), state, tokenizer, limit, seed);
+  return std::make_unique<Sequence>(std::move(request), state, tokenizer, limit, seed);
+}
+
+Stream Engine::submit(Request request) {
+  std::vector<Request> one;
+  one.push_back(std::move(request));
+  return std::move(submit_all(std::move(one)).front());
+}
+
+std::vector<Stream> Engine::submit_all(std::vector<Request> requests) {
+  std::vector<Stream> streams;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (Request& request : requests) {
+    std::shared_ptr<Stream::State> state;
+    sequences.push_back(impl_->sequence_for(std::move(request), state));
+    streams.push_back(Stream(std::move(state)));
+  }
   {
     const std::lock_guard lock(impl_->mutex);
-    if (static_cast<int64_t>(impl_->inbox.size()) + impl_->waiting >= impl_->options.max_queue + impl_->options.max_sequences) {
+    const int64_t queued = static_cast<int64_t>(impl_->inbox.size() + sequences.size()) + impl_->waiting;
+    if (queued > impl_->options.max_queue + impl_->options.max_sequences) {
       fail(ErrorCode::kLimitExceeded, "the queue of ", impl_->options.max_queue, " requests is full");
     }
-    impl_->inbox.push_back(std::move(sequence));
+    impl_->inbox.insert(impl_->inbox.end(), std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
   }
   impl_->wake.notify_one();
-  return Stream(std::move(state));
+  return streams;
 }
 
 const Model& Engine::model() const { return *impl_->model; }

@@ -100,6 +100,8 @@ class Engine {
   // Queues a request. Throws Error(kInvalidArgument) for a request that can never run (no prompt, prompt longer than the context,
   // sampling values out of range), Error(kLimitExceeded) when the queue is full.
   Stream submit(Request request);
+  // Queues several at once, all or none: none begins before all are there.
+  std::vector<Stream> submit_all(std::vector<Request> requests);
 
   const Model& model() const;
   int64_t context() const;       // positions per sequence that are in force
