@@ -11,6 +11,9 @@ namespace wick::cuda {
 
 inline constexpr size_t kBlasWorkspaceBytes = size_t{32} << 20;  // what the fastest algorithms of Hopper ask for
 
+// What shares of a product that are still to be added up take at most.
+inline constexpr int64_t kBlasShareFloats = int64_t{1} << 21;
+
 struct BlasProduct {
   const void* x = nullptr;  // [rows, k], rows ldx apart
   int64_t rows = 0, ldx = 0;

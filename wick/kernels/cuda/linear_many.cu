@@ -197,7 +197,9 @@ void multiply_all(Context& ctx, const RoundedInput& x, const PackedWeight& weigh
 // The product as shares to be added up, for whoever does more with it; none where it is better done at once.
 BatchShares shares_of(Context& ctx, const RoundedInput& x, const PackedWeight& weight) {
   BatchShares shares;
-  if (of_one_type(weight.segments) && suits_batch(weight.segments[0].type, x.rows)) linear_batch(ctx, x, weight.segments, {}, shares);
+  if (!of_one_type(weight.segments)) return shares;
+  if (!suits_batch(weight.segments[0].type, x.rows)) return blas_shares(ctx, x, weight.segments);
+  linear_batch(ctx, x, weight.segments, {}, shares);
   return shares;
 }
 

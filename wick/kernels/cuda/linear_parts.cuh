@@ -126,6 +126,8 @@ void merge_products(Context& ctx, const BatchShares& shares, int64_t rows, int64
 // By cuBLASLt, with segments as for linear_batch. False where that is not there or does not want the product; nothing has been written
 // then.
 bool linear_blas(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out);
+// The same as shares to be added up, where there are too few outputs for all multiprocessors; else none.
+BatchShares blas_shares(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments);
 
 // Many rows on the tensor cores, weights of bf16 or a block format: y[t, n] = sum over k of x[t, k] * w[n, k].
 void linear_tiles(Context& ctx, const RoundedInput& x, const WeightSegment& segment, const LinearOutput& out);
