@@ -248,6 +248,10 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinForLongPrompts) {
 TEST_P(AttentionOnDevice, PagedMatchesTwinForEveryGroupSize) {
   for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
     for (int64_t group = 1; group <= 8; ++group) expect_paged_matches_twin(*ctx, DType::kF16, {2 * group, 2, 32}, {});
+    for (const int64_t group : {5, 7, 8, 9, 17}) {
+      expect_paged_matches_twin(*ctx, DType::kF16, {2 * group, 2, 64}, {});
+      expect_paged_matches_twin(*ctx, DType::kBF16, {group, 1, 128}, {});
+    }
     expect_paged_matches_twin(*ctx, DType::kF32, {50, 1, 16}, {});
   }
 }
@@ -257,6 +261,7 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinWithWindowSoftcapAndScale) {
     for (const int64_t window : {1, 7, 64, 65, 500}) expect_paged_matches_twin(*ctx, DType::kF32, {6, 2, 32}, {0.3f, window, 0});
     expect_paged_matches_twin(*ctx, DType::kF16, {6, 2, 32}, {0.3f, 0, 2});
     expect_paged_matches_twin(*ctx, DType::kBF16, {6, 2, 32}, {0.01f, 33, 30});
+    for (const int64_t window : {1, 31, 33, 130}) expect_paged_matches_twin(*ctx, DType::kF16, {6, 2, 64}, {0.3f, window, 2});
   }
 }
 
@@ -271,6 +276,7 @@ TEST_P(AttentionOnDevice, PagedMatchesTwinWithAlibiAndSinks) {
   for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
     expect_paged_matches_twin(*ctx, DType::kF32, {6, 2, 32}, {0, 0, 0, alibi_slopes(6), {}});
     expect_paged_matches_twin(*ctx, DType::kF16, {6, 2, 32}, {0, 70, 2, alibi_slopes(6), sinks});
+    expect_paged_matches_twin(*ctx, DType::kF16, {6, 2, 128}, {0, 70, 2, alibi_slopes(6), sinks});
     expect_paged_matches_twin(*ctx, DType::kF32, {6, 2, 32}, {0, 0, 0, {}, sinks});
   }
 }
