@@ -65,7 +65,7 @@ void bf16_tiles(int64_t turns) {
 }
 
 Instruction multiplier(Isa isa, DType type) {
-  const bool wide = isa != Isa::kAvx2, vnni = isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx;
+  const bool wide = isa != Isa::kAvx2, vnni = has_vnni(isa);
   if (is_quantised(type)) return vnni ? Instruction{"VPDPBUSD", 128, bytes_512} : Instruction{"VPMADDUBSW", 64, bytes_256};
   if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return {"TDPBF16PS", 16384, bf16_tiles};
   if (type == DType::kBF16 && vnni) return {"VDPBF16PS", 64, bf16_512};

@@ -21,6 +21,9 @@ bool isa_available(Isa isa);                            // this processor and ke
 // BF16 on top of that; kNeonDot for DotProd; kNeonBf16 for BF16 on top. Linux lends tiles to processes that ask: the first call about
 // kAvx512Amx asks, after which sigaltstack() refuses stacks too small for them.
 
+// Whether `isa` has products of bytes (VPDPBUSD) and of bf16 (VDPBF16PS).
+constexpr bool has_vnni(Isa isa) { return isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx; }
+
 // The best available instruction set, or the one named by the environment variable WICK_CPU.
 // Throws Error(kUnsupported) when WICK_CPU names one that is unknown or not available here.
 Isa default_isa();

@@ -96,7 +96,7 @@ constexpr PairKernels kPairKernels = {keys, product};
 
 }  // namespace
 
-const PairKernels* pair_kernels(Isa isa) { return isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx ? &kPairKernels : nullptr; }
+const PairKernels* pair_kernels(Isa isa) { return has_vnni(isa) ? &kPairKernels : nullptr; }
 
 }  // namespace wick::cpu
 

@@ -175,7 +175,7 @@ PanelKernel panel_kernel(DType type, Isa isa) {
     return float_kernel(isa);
   }
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx) return quant_panels_avx512vnni;
+  if (has_vnni(isa)) return quant_panels_avx512vnni;
   if (isa == Isa::kAvx512 || isa == Isa::kAvx2) return quant_panels_avx2;
 #elif defined(__aarch64__)
   if (isa >= Isa::kNeonDot) return quant_panels_neon_dot;
@@ -186,7 +186,7 @@ PanelKernel panel_kernel(DType type, Isa isa) {
 
 bool wants_tiles(Isa isa, int64_t rows) {
   constexpr int64_t kFrom = 40;  // measured: below, unpacking costs more than it saves
-  return (isa == Isa::kAvx512Vnni || isa == Isa::kAvx512Amx) && rows >= kFrom;
+  return has_vnni(isa) && rows >= kFrom;
 }
 
 bool wants_groups(Isa isa) { return isa == Isa::kAvx512Amx; }
