@@ -94,7 +94,8 @@ __global__ void __launch_bounds__(kMostWarps* kWarp, kWarpsTogether / kMostWarps
     const std::byte* head = head_of(unit / kUnitsPerPage);
     const int slot = unit % kUnitsPerPage * kUnit, start = unit * kUnit;
     state.add(reinterpret_cast<const T*>(head) + slot, reinterpret_cast<const T*>(head + layout.values) + slot * layout.value_stride,
-              layout.value_stride, q, args.paged.rule, first_head, max(0, begin - start), min(kUnit, end - start), start - (end - 1));
+              layout.value_stride, q, args.paged.rule, first_head, heads, max(0, begin - start), min(kUnit, end - start),
+              start - (end - 1));
   }
   state.put(heads, all_outs + warp * heads * kDim, peaks[warp], sums[warp]);
   __syncthreads();

@@ -423,7 +423,7 @@ class DecodeBlock {
         const std::byte* head = head_of(unit / kUnitsPerPage, share.kv_head);
         const int slot = unit % kUnitsPerPage * kUnit;
         state.add(reinterpret_cast<const T*>(head) + slot, reinterpret_cast<const T*>(head + layout.values) + slot * layout.value_stride,
-                  layout.value_stride, space.q, rule, share.first_head, 0, min(kUnit, position_ - unit * kUnit), 0);
+                  layout.value_stride, space.q, rule, share.first_head, heads, 0, min(kUnit, position_ - unit * kUnit), 0);
       }
       state.put(heads, space.outs[warp()], space.peaks[warp()], space.sums[warp()]);
     }

@@ -50,12 +50,12 @@ struct UnitQueries {
 template <class T, int kDim>
 class UnitState {
  public:
-  // Adds the positions [begin, end) of a unit; its first one is `distance` from the row.
+  // Adds the positions [begin, end) of a unit for heads from first_head on; its first position is `distance` from the row.
   __device__ void add(const T* keys, const T* values, int64_t value_stride, const UnitQueries<T, kDim>& q, const ScoreRule& rule,
-                      int first_head, int begin, int end, int64_t distance) {
+                      int first_head, int heads, int begin, int end, int64_t distance) {
     float weights[kOwn];
     multiply_keys(keys, q, weights);
-    const int own = lane() % 4 * kOwn;
+    const int own = lane() % 4 * kOwn, head = first_head + min(lane() / 4, heads - 1);  // those behind the last are nobody's
     const T* own_values = values + own * value_stride + lane() / 4 * 8;
     uint4 loaded[kOwn];
     if (kEarly) load_values(own_values, value_stride, begin - own, end - own, loaded);
@@ -63,7 +63,7 @@ class UnitState {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {  // slots outside hold anything, NaN perhaps
       const bool inside = own + i >= begin && own + i < end;
-      weights[i] = inside ? rule.score(weights[i], first_head + lane() / 4, distance + own + i) : -INFINITY;
+      weights[i] = inside ? rule.score(weights[i], head, distance + own + i) : -INFINITY;
       peak = fmaxf(peak, weights[i]);
     }
     peak = fmaxf(peak, __shfl_xor_sync(kAllLanes, peak, 1));
@@ -92,11 +92,10 @@ class UnitState {
       if (part > 0 || !kEarly) load_values(own_values + part * 64, value_stride, begin - own, end - own, loaded);
 #pragma unroll
       for (int m = 0; m < kOwn / 4; ++m) {
-        const uint4(&rows)[kOwn] = loaded;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          const uint32_t b0 = turn(word(rows[4 * m], i / 2), word(rows[4 * m + 1], i / 2), i % 2),
-                         b1 = turn(word(rows[4 * m + 2], i / 2), word(rows[4 * m + 3], i / 2), i % 2);
+          const auto pair = [&](int row) { return turn(word(loaded[row], i / 2), word(loaded[row + 1], i / 2), i % 2); };
+          const uint32_t b0 = pair(4 * m), b1 = pair(4 * m + 2);
           multiply<T>(out_[part * 8 + i], {factors[m].x, factors[m].y, factors[m].z, factors[m].w}, b0, b1);
         }
       }
