@@ -20,12 +20,6 @@ struct RowTile {
   bool causal;   // row r sees keys up to position + r
 };
 
-template <class T>
-__device__ unsigned pair_of(float a, float b) {
-  const Pack<T, 2> pack = {{from_float<T>(a), from_float<T>(b)}};
-  return *reinterpret_cast<const unsigned*>(&pack);
-}
-
 // On the tensor cores that every GPU has, in squares of 16 x 8. Rows of a tile are 16 bytes longer than they need to be, so that eight of
 // them meet every bank once.
 //   key_place, value_place: where the 16 bytes from element 8 chunk of a row on lie

@@ -5,6 +5,13 @@
 
 namespace wick::cuda {
 
+// Two neighbours of an operand, as a register has them.
+template <class T>
+__device__ unsigned pair_of(float a, float b) {
+  const Pack<T, 2> pack = {{from_float<T>(a), from_float<T>(b)}};
+  return *reinterpret_cast<const unsigned*>(&pack);
+}
+
 __device__ inline unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
 
 // 16 bytes to shared memory, zeros where there is nothing to read. Copies up to end_stage() arrive together.

@@ -16,12 +16,10 @@ inline constexpr int kUnitsPerPage = kPage / kUnit;
 inline constexpr int kUnitHeads = 8;
 inline constexpr int kUnitLine = 64;  // elements of a line of memory
 
-// x to the type of the cache, and what that leaves: two words of a pair each.
+// x and y to the type of the cache, and what that leaves of them.
 template <class T>
 __device__ uint2 in_two(float x, float y) {
-  const Pack<T, 2> high = {{from_float<T>(x), from_float<T>(y)}};
-  const Pack<T, 2> low = {{from_float<T>(x - to_float(high.at[0])), from_float<T>(y - to_float(high.at[1]))}};
-  return {*reinterpret_cast<const uint32_t*>(&high), *reinterpret_cast<const uint32_t*>(&low)};
+  return {pair_of<T>(x, y), pair_of<T>(x - to_float(from_float<T>(x)), y - to_float(from_float<T>(y)))};
 }
 
 // Queries in shared memory as the tensor cores take them: lane 4 h + t has dimensions 16 s + 4 t to 16 s + 4 t + 3 of head h. Heads that
