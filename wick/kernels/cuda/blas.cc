@@ -165,8 +165,10 @@ Shared& shared() {
 
 }  // namespace
 
+bool has_blas() { return library().has_value(); }
+
 bool blas_product(Context& ctx, const BlasProduct& product) {
-  if (!aligned(product) || !library()) return false;
+  if (!aligned(product) || !has_blas()) return false;
   const cudaStream_t stream = stream_of(ctx).use();
   const Plan plan(*library(), product);
   cublasLtHandle_t handle = nullptr;

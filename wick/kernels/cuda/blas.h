@@ -30,6 +30,8 @@ struct BlasProduct {
   int64_t x_step = 0, weight_step = 0, y_step = 0;
 };
 
+bool has_blas();  // whether the library is there
+
 // y = x W^T (+ bias) (+ y), sums in f32, on ctx's stream. False when the library is not there or does not want this product; y is untouched
 // then.
 bool blas_product(Context& ctx, const BlasProduct& product);

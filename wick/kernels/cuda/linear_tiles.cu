@@ -199,14 +199,15 @@ const void* one_matrix(Context& ctx, std::span<const WeightSegment> segments) {
   return unpacked;
 }
 
-// A product for cuBLASLt but for where it goes; without a weight where segments lie apart.
+// A product for cuBLASLt but for where it goes; without a weight where segments lie apart, or the library is not there: nothing is unpacked
+// for it then.
 BlasProduct product_of(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments) {
   const int64_t k = segments[0].k;
   BlasProduct product;
   product.x = x.x;
   product.rows = x.rows;
   product.ldx = x.ld;
-  product.weight = one_matrix(ctx, segments);
+  product.weight = has_blas() ? one_matrix(ctx, segments) : nullptr;
   product.outputs = outputs_of(segments);
   product.ldw = padded_inputs(k);
   product.k = k;
