@@ -81,7 +81,7 @@ struct OwnTiles {
 template <class Tiles>
 class StepWalk {
  public:
-  static constexpr int kPerUnit = kUnitInputs / Tiles::kInputs;
+  static constexpr int kPerUnit = Tiles::kStages;
 
   // own: of all products
   __device__ StepWalk(const StepParams& params, const LayerWeights* layers, const OwnTiles* own)
@@ -150,7 +150,7 @@ class StepWalk {
         if (part > 0) group -= shape.ends[part - 1];
       }
       const int last = shape.rows[part] - 1;
-      source_.set(half, weights[part], shape.planes[part], min(group * kHalfTile + lane() / 4, last), shape.k, lane());
+      source_.set(half, weights[part], shape.planes[part], group * kHalfTile, last, shape.k, lane());
       const int row = lane() / Tiles::kScaleLanes;
       if (row / kHalfTile == half)
         source_.set_row(weights[part], shape.planes[part], min(group * kHalfTile + row % kHalfTile, last), shape.k, lane());

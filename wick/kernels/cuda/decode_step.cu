@@ -81,14 +81,16 @@ DType type_of(const DecodeModel& model) {
   return same ? type : DType::kF32;
 }
 
-// log2 of the shares of a tile: what a tile costs once is about as much as a unit.
-int best_split(int tiles, int units) {
-  int best = 0, least = INT32_MAX;
+// log2 of the shares of a tile. What a tile costs once is about as much as a unit. Neighbouring shares read neighbouring bytes, and memory
+// gives more the longer they are in one piece: hence the most shares that cost little more than the cheapest, or, of large weights, for
+// which instructions do not count, less than twice as much.
+int best_split(DType type, int tiles, int units) {
+  const auto cost = [&](int split) { return ceil_div(tiles, kStepWarps >> split) * (ceil_div(units, 1 << split) + 1); };
+  int least = INT32_MAX, best = 0;
+  for (int split = 0; 1 << split <= kStepWarps; ++split) least = std::min(least, cost(split));
+  const int most_fifths = traits(type).bytes >= traits(type).block ? 10 : 6;
   for (int split = 0; 1 << split <= kStepWarps; ++split) {
-    const int cost = ceil_div(tiles, kStepWarps >> split) * (ceil_div(units, 1 << split) + 1);
-    if (cost >= least) continue;
-    least = cost;
-    best = split;
+    if (cost(split) == least || cost(split) * 5 < least * most_fifths) best = split;
   }
   return best;
 }
@@ -108,7 +110,7 @@ ProductShape shape_of(const PackedWeight& weight, int first_weight, bool swiglu,
     shape.planes[part] = {planes.high - planes.quants, planes.scales - planes.quants, planes.parts - planes.quants};
   }
   const int groups = ceil_div(shape.groups, blocks);
-  shape.split = best_split(swiglu ? groups : ceil_div(groups, 2), shape.k / kUnitInputs);
+  shape.split = best_split(weight.segments.front().type, swiglu ? groups : ceil_div(groups, 2), shape.k / kUnitInputs);
   return shape;
 }
 

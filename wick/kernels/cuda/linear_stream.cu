@@ -38,11 +38,11 @@ struct OutputTile {
     }
     first = tile * kTileOutputs;
   }
-  // A lane's share of them. Those behind the last output are that one once more.
+  // A lane's share of them.
   template <class Format>
   __device__ typename Format::Source source(const StreamArgs& args, int lane) const {
     const Segment& from = args.segments.at[segment];
-    return {from, min(first + lane / 4, static_cast<int>(from.outputs) - 1), static_cast<int>(args.input.k), lane};
+    return {from, first, static_cast<int>(from.outputs) - 1, static_cast<int>(args.input.k), lane};
   }
 };
 

@@ -1,16 +1,15 @@
 // Weights on their way through shared memory, and inputs as the tensor cores want them, for products of few rows.
 //
-// A warp takes stages of 8 outputs by Format::kInputs inputs. Of a stage lane 4 g + t holds its share of output g: what it asks for itself
-// it reads back itself, so that nothing but the copies has to be waited for. Both operands of a product may lie in any order along k as
-// long as it is the same one: a lane's elements are those that lie together in memory.
+// A warp takes stages of 8 outputs by Format::kInputs inputs. Of a stage lane 4 g + t multiplies its share of output g. Both operands of a
+// product may lie in any order along k as long as it is the same one: a lane's elements are those that lie together in memory.
 //
 // A lane has a few dozen instructions for its 16 to 64 bytes of a stage: hence pointers that are kept, 32-bit indices and offsets that are
 // known when the program is compiled. Bytes on their way count most: 160 KiB of a multiprocessor instead of 64 made a step of 1B in bf16
 // one sixth faster, though no room is left then for the next kernel's first stages.
 #pragma once
 
+#include "wick/kernels/cuda/bf16_slot.cuh"
 #include "wick/kernels/cuda/linear_parts.cuh"
-#include "wick/kernels/cuda/tensor_core.cuh"
 
 namespace wick::cuda {
 
@@ -22,14 +21,11 @@ __host__ __device__ constexpr int apart(int64_t words) { return static_cast<int>
 
 // Rows of bf16, multiplied as they are.
 struct Bf16Stream {
-  static constexpr int kInputs = 128;
+  using Slot = Bf16Slot;
+  static constexpr int kInputs = 8 * Slot::kChunks;
   static constexpr int kRowsPerSum = kFewRows;  // rows of x in one set of sums
   static constexpr int kSlots = 5;              // stages that are on their way
-  static constexpr int kParts = kInputs / 32;
-
-  struct alignas(32) Slot {
-    uint4 weights[kParts][kWarp];
-  };
+  static_assert(kTileOutputs == Slot::kRows);
 
   __host__ __device__ static int row_words(int64_t k) { return apart(round_up<int64_t>(k, kInputUnit) / 8); }
 
@@ -40,20 +36,24 @@ struct Bf16Stream {
     words[2] = __floats2bfloat162_rn(x[2], x[3]);
   }
 
-  // A lane's share of an output, stage by stage.
+  // What a lane copies of a tile, stage by stage.
   struct Source {
-    const uint4* words;
-    int count;  // of words that a row has left for this lane, counted in fours
+    const uint4* words;  // its first
+    int left;            // chunks of a row from there on
+    int last, apart;     // see Bf16Slot::ask()
 
     __device__ Source() = default;
-    __device__ Source(const Segment& segment, int row, int k, int lane)
-        : words(reinterpret_cast<const uint4*>(segment.data) + static_cast<int64_t>(row) * (padded_inputs(k) / 8) + lane % 4),
-          count((static_cast<int>(padded_inputs(k) / 8) - lane % 4 + 3) / 4) {}
+    // Of a tile that begins with row `first`; the last one of the segment is `last_row`.
+    __device__ Source(const Segment& segment, int first, int last_row, int k, int lane)
+        : apart(static_cast<int>(padded_inputs(k) / 8)) {
+      const int row = first + Slot::row_of(lane);
+      words = reinterpret_cast<const uint4*>(segment.data) + static_cast<int64_t>(row) * apart + Slot::chunk_of(lane);
+      left = apart - Slot::chunk_of(lane);
+      last = last_row - row;
+    }
 
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
-      const uint4* from = words + stage * (kInputs / 8);
-#pragma unroll
-      for (int h = 0; h < kParts; ++h) copy16(&slot.weights[h][lane], from + h * 4, stage * kParts + h < count, policy);
+      slot.ask(words + stage * Slot::kChunks, apart, last, stage * Slot::kChunks < left, lane, policy);
     }
   };
 
@@ -72,8 +72,8 @@ struct Bf16Stream {
     }
     __device__ void add(const Slot& slot, const Source&, int stage, int lane) {
 #pragma unroll
-      for (int h = 0; h < kParts; ++h) {
-        const uint4 w = slot.weights[h][lane], v = inputs[stage * (kInputs / 8) + h * 4];
+      for (int p = 0; p < Slot::kChunks; p += 4) {
+        const uint4 w = *slot.at(lane / 4, p + lane % 4), v = inputs[stage * Slot::kChunks + p];
         multiply<__nv_bfloat16>(c[0], {v.x, v.y, v.z, v.w}, w.x, w.y);
         multiply<__nv_bfloat16>(c[1], {v.x, v.y, v.z, v.w}, w.z, w.w);
       }
@@ -165,12 +165,13 @@ struct BlockStream {
     int blocks;      // of a row
 
     __device__ Source() = default;
-    __device__ Source(const Segment& segment, int row, int k, int lane)
+    __device__ Source(const Segment& segment, int first_row, int last_row, int k, int lane)
         : quants(reinterpret_cast<const uint4*>(segment.blocks.quants)),
           high(segment.blocks.high),
           scale(segment.blocks.scales),
           part(segment.blocks.parts),
-          first(static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock) + static_cast<uint32_t>(lane % 4)),
+          first(static_cast<uint32_t>(min(first_row + lane / 4, last_row)) * static_cast<uint32_t>(k / kBlock) +
+                static_cast<uint32_t>(lane % 4)),
           blocks(k / kBlock) {}
 
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {

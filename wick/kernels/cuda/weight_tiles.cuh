@@ -1,12 +1,12 @@
 // Weights of one input row on their way through shared memory, in tiles of 16 outputs, which the tensor cores multiply as they lie there.
 //
-// A tile is two halves of 8 outputs from anywhere. Of a stage lane 4 g + t holds its share of output g of both halves: bytes that lie
-// together in memory, since a product's operands may lie in any order along k as long as it is the same one. The input stands in the other
-// operand's eight columns.
+// A tile is two halves of 8 outputs from anywhere. Of a stage lane 4 g + t multiplies its share of output g: bytes that lie together in
+// memory, since a product's operands may lie in any order along k as long as it is the same one. The input stands in the other operand's
+// eight columns.
 #pragma once
 
+#include "wick/kernels/cuda/bf16_slot.cuh"
 #include "wick/kernels/cuda/linear_parts.cuh"
-#include "wick/kernels/cuda/tensor_core.cuh"
 
 namespace wick::cuda {
 
@@ -19,18 +19,16 @@ struct TilePlanes {
   int64_t high, scales, parts;
 };
 
-// Rows of bf16.
+// Rows of bf16. A stage is a half tile's share of a unit. The tensor cores' rows 8 to 15 hold what follows rows 0 to 7 along k, and columns 0
+// and 1 of the other operand the input for each.
 struct Bf16Tiles {
+  using Slot = Bf16Slot;
   static constexpr DType kType = DType::kBF16;
-  static constexpr int kInputs = 64;
-  static constexpr int kParts = kInputs / 32;
-  static constexpr int kSlots = 4;
+  static constexpr int kStages = 2;  // of a unit
+  static constexpr int kSlots = 4;   // five are slower: what is on its way delays what blocks hand over
   static constexpr int kScaleLanes = 1;
-  static constexpr int kUnitWords = kUnitInputs / 8;  // of 16 bytes that a rounded unit takes
-
-  struct alignas(32) Slot {
-    uint4 weights[2][kParts][kWarp];
-  };
+  static constexpr int kUnitWords = Slot::kChunks;  // of 16 bytes that a rounded unit takes
+  static_assert(kUnitInputs == Slot::kChunks * 8 && kHalfTile == Slot::kRows);
 
   // A lane's four elements of a unit.
   __device__ static void put_rounded(uint4* unit, int lane, const float (&x)[4]) {
@@ -39,46 +37,46 @@ struct Bf16Tiles {
     words[1] = __floats2bfloat162_rn(x[2], x[3]);
   }
 
-  // A lane's share of both halves of a tile.
   struct Source {
-    const uint4* words[2];
-    bool whole;  // there is a second half
+    const uint4* words[2];  // what the lane copies first of each half
+    int last[2], apart;     // see Bf16Slot::ask()
+    bool whole;             // there is a second half
 
-    __device__ void set(int half, const std::byte* data, const TilePlanes&, int row, int k, int lane) {
-      words[half] = reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(row) * (k / 8) + lane % 4;
+    // Of a half that begins with row `first`; the last one of the weight is `last_row`.
+    __device__ void set(int half, const std::byte* data, const TilePlanes&, int first, int last_row, int k, int lane) {
+      const int row = first + Slot::row_of(lane);
+      apart = k / 8;
+      last[half] = last_row - row;
+      words[half] = reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(row) * apart + Slot::chunk_of(lane);
     }
     __device__ void set_row(const std::byte*, const TilePlanes&, int, int, int) {}
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int p = 0; p < kParts; ++p) {
-          copy16(&slot.weights[half][p][lane], words[half] + stage * (kInputs / 8) + p * 4, half == 0 || whole, policy);
-        }
-      }
+      const bool second = stage & 1;
+      slot.ask((second ? words[1] : words[0]) + stage / kStages * Slot::kChunks, apart, second ? last[1] : last[0], !second || whole, lane,
+               policy);
     }
   };
 
-  // Column 0 has the input.
   struct Sums {
-    float c[4] = {};
+    float c[kStages][4] = {};
 
     __device__ void add(const Slot& slot, const uint4* unit, int stage, int lane) {
-      const uint4* x = unit + stage % 2 * (kInputs / 8);
+      float(&sums)[4] = c[stage & 1];
+      const int g = lane / 4, t = lane % 4;
 #pragma unroll
-      for (int p = 0; p < kParts; ++p) {
-        const uint4 w = slot.weights[0][p][lane], v = slot.weights[1][p][lane];
+      for (int p = 0; p < Slot::kChunks; p += 8) {
+        const uint4 w = *slot.at(g, p + t), v = *slot.at(g, p + 4 + t);
         uint4 b = {};
-        if (lane < 4) b = x[p * 4 + lane];
-        multiply<__nv_bfloat16>(c, {w.x, v.x, w.y, v.y}, b.x, b.y);
-        multiply<__nv_bfloat16>(c, {w.z, v.z, w.w, v.w}, b.z, b.w);
+        if (lane < 8) b = unit[p + lane];
+        multiply<__nv_bfloat16>(sums, {w.x, v.x, w.y, v.y}, b.x, b.y);
+        multiply<__nv_bfloat16>(sums, {w.z, v.z, w.w, v.w}, b.z, b.w);
       }
     }
     // Writes the tile's [16] sums.
     __device__ void put(float* to, int lane) const {
       if (lane % 4 != 0) return;
-      to[lane / 4] = c[0];
-      to[kHalfTile + lane / 4] = c[2];
+#pragma unroll
+      for (int half = 0; half < kStages; ++half) to[half * kHalfTile + lane / 4] = c[half][0] + c[half][3];
     }
   };
 };
@@ -93,8 +91,8 @@ template <DType kBlockType>
 struct BlockTiles {
   static constexpr DType kType = kBlockType;
   static constexpr FormatTraits kFormat = format_traits(kType);
-  static constexpr int kInputs = kUnitInputs;
-  static constexpr int kBlocks = kInputs / kBlock;
+  static constexpr int kStages = 1;  // of a unit
+  static constexpr int kBlocks = kUnitInputs / kBlock;
   static constexpr int kWords = kFormat.high_bits == 4 ? 2 : 1;  // of 16 bytes to a block
   static constexpr int kSlots = kFormat.high_bits == 4 ? 4 : 6;
   static constexpr int kUnitWords = 5 * kBlocks;
@@ -150,8 +148,8 @@ struct BlockTiles {
     uint32_t row_super;                         // the first superblock of that row
     bool whole;
 
-    // row: the lane's own
-    __device__ void set(int half, const std::byte* data, const TilePlanes& planes, int row, int k, int lane) {
+    __device__ void set(int half, const std::byte* data, const TilePlanes& planes, int first_row, int last, int k, int lane) {
+      const int row = min(first_row + lane / 4, last);
       const uint32_t first = static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock);
       quants[half] = reinterpret_cast<const uint4*>(data) + uint64_t{first} * kWords + lane % 4;
       if constexpr (kHigh) high[half] = data + planes.high + uint64_t{first + static_cast<uint32_t>(lane % 4)} * (4 * kFormat.high_bits);
