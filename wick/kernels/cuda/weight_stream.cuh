@@ -44,8 +44,7 @@ struct Bf16Stream {
 
     __device__ Source() = default;
     // Of a tile that begins with row `first`; the last one of the segment is `last_row`.
-    __device__ Source(const Segment& segment, int first, int last_row, int k, int lane)
-        : apart(static_cast<int>(padded_inputs(k) / 8)) {
+    __device__ Source(const Segment& segment, int first, int last_row, int k, int lane) : apart(static_cast<int>(padded_inputs(k) / 8)) {
       const int row = first + Slot::row_of(lane);
       words = reinterpret_cast<const uint4*>(segment.data) + static_cast<int64_t>(row) * apart + Slot::chunk_of(lane);
       left = apart - Slot::chunk_of(lane);

@@ -19,8 +19,8 @@ struct TilePlanes {
   int64_t high, scales, parts;
 };
 
-// Rows of bf16. A stage is a half tile's share of a unit. The tensor cores' rows 8 to 15 hold what follows rows 0 to 7 along k, and columns 0
-// and 1 of the other operand the input for each.
+// Rows of bf16. A stage is a half tile's share of a unit. The tensor cores' rows 8 to 15 hold what follows rows 0 to 7 along k, and columns
+// 0 and 1 of the other operand the input for each.
 struct Bf16Tiles {
   using Slot = Bf16Slot;
   static constexpr DType kType = DType::kBF16;
