@@ -44,6 +44,7 @@ WICK_VNNI_INLINE __m512 byte_of(__m512i words, int64_t i) {
 template <class F>
 class Scales {
  public:
+  Scales() = default;
   WICK_VNNI_INLINE explicit Scales(const uint8_t* scales) : scales_(scales) {}
 
   // To be called for every block before its scales are asked for.

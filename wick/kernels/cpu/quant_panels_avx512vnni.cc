@@ -18,59 +18,86 @@ WICK_VNNI_INLINE void add_words(const Integers<F>& integers, const int8_t* x, in
   }
 }
 
-// R rows times one panel, unpacking on the way.
-template <class F, int R>
-WICK_VNNI void direct_tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
+// R rows times P panels, so many panels apart, unpacking on the way.
+template <class F, int R, int P>
+WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, int64_t row) {
   const Activations& x = *job.x;
-  const int64_t blocks = x.k / kQuantBlock;
-  const Ahead<F> ahead(panel, job.segment->panel_bytes, blocks);
-  Scales<F> scales(panel + blocks * F::kBlockBytes);
+  const int64_t blocks = x.k / kQuantBlock, bytes = job.segment->panel_bytes;
+  const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + first * bytes);
+  const Ahead<F> ahead(panel, bytes, blocks);
+  Scales<F> scales[P];
+  for (int p = 0; p < P; ++p) scales[p] = Scales<F>(panel + p * apart * bytes + blocks * F::kBlockBytes);
   const int8_t* q = x.q + row * x.k;
   const int32_t* offsets = F::offsets(x) + row * blocks * F::kParts;
   const float* x_scale = x.scale + row * blocks;
   const float* x_sum = x.scaled_sum + row * blocks;
-  __m512 acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
+  __m512 acc[P][R];
+  for (int p = 0; p < P; ++p) {
+    for (int r = 0; r < R; ++r) acc[p][r] = _mm512_setzero_ps();
+  }
   for (int64_t b = 0; b < blocks; ++b) {
-    __m512i low[R], high[R];
-    for (int r = 0; r < R; ++r) {
-      const int32_t* offset = offsets + (r * blocks + b) * F::kParts;
-      low[r] = F::kMin ? _mm512_setzero_si512() : _mm512_set1_epi32(offset[0]);
-      high[r] = F::kParts == 2 ? _mm512_set1_epi32(offset[F::kParts - 1]) : _mm512_setzero_si512();
-    }
-    ahead.ask(b);
-    const Integers<F> integers(panel + b * F::kBlockBytes);
-    const int8_t* x_block = q + b * kQuantBlock;
-    add_words<F, 0, R>(integers, x_block, x.k, low, high);
-    add_words<F, 1, R>(integers, x_block, x.k, low, high);
-    add_words<F, 2, R>(integers, x_block, x.k, low, high);
-    add_words<F, 3, R>(integers, x_block, x.k, low, high);
-    scales.enter(b);
-    const __m512 d = scales.scale(b, 0);
-    for (int r = 0; r < R; ++r) {
-      const __m512 dx = _mm512_set1_ps(x_scale[r * blocks + b]);
-      if constexpr (F::kParts == 1) {
-        acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(low[r], high[r])), _mm512_mul_ps(d, dx), acc[r]);
-      } else {
-        acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low[r]), _mm512_mul_ps(d, dx), acc[r]);
-        acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[r]), _mm512_mul_ps(scales.scale(b, 1), dx), acc[r]);
+#pragma GCC unroll 3
+    for (int p = 0; p < P; ++p) {
+      const int64_t from = p * apart * bytes;
+      __m512i low[R], high[R];
+      for (int r = 0; r < R; ++r) {
+        const int32_t* offset = offsets + (r * blocks + b) * F::kParts;
+        low[r] = F::kMin ? _mm512_setzero_si512() : _mm512_set1_epi32(offset[0]);
+        high[r] = F::kParts == 2 ? _mm512_set1_epi32(offset[F::kParts - 1]) : _mm512_setzero_si512();
       }
-      if constexpr (F::kMin) acc[r] = _mm512_fmadd_ps(scales.min(b), _mm512_set1_ps(x_sum[r * blocks + b]), acc[r]);
+      ahead.ask(b, from);
+      const Integers<F> integers(panel + from + b * F::kBlockBytes);
+      const int8_t* x_block = q + b * kQuantBlock;
+      add_words<F, 0, R>(integers, x_block, x.k, low, high);
+      add_words<F, 1, R>(integers, x_block, x.k, low, high);
+      add_words<F, 2, R>(integers, x_block, x.k, low, high);
+      add_words<F, 3, R>(integers, x_block, x.k, low, high);
+      scales[p].enter(b);
+      const __m512 d = scales[p].scale(b, 0);
+      for (int r = 0; r < R; ++r) {
+        const __m512 dx = _mm512_set1_ps(x_scale[r * blocks + b]);
+        __m512& sum = acc[p][r];
+        if constexpr (F::kParts == 1) {
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(low[r], high[r])), _mm512_mul_ps(d, dx), sum);
+        } else {
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low[r]), _mm512_mul_ps(d, dx), sum);
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[r]), _mm512_mul_ps(scales[p].scale(b, 1), dx), sum);
+        }
+        if constexpr (F::kMin) sum = _mm512_fmadd_ps(scales[p].min(b), _mm512_set1_ps(x_sum[r * blocks + b]), sum);
+      }
     }
   }
-  for (int r = 0; r < R; ++r) store(job, row + r, panel_index, acc[r]);
+  for (int p = 0; p < P; ++p) {
+    for (int r = 0; r < R; ++r) store(job, row + r, first + p * apart, acc[p][r]);
+  }
+}
+
+// R rows times all panels. Intel's prefetchers get further when several panels far apart take turns: on Granite Rapids one thread reads
+// Q4_0 at 12.7 and, with two, 14.1 GB/s, Q6_K at 11.1 and 13.9, Q4_K at 11.8, with two 12.3 and with three 14.0, where plain reads
+// reach 15.7.
+template <class F, int R>
+void direct_rows(const PanelJob& job, int64_t row) {
+  constexpr int kTurns = F::kFormat.scales == ScaleKind::kSuper && F::kHighBits == 0 && R == 1 ? 3 : 2;
+  int64_t panel = job.panel_begin;
+  if (cpu_is_intel()) {
+    const int64_t apart = (job.panel_end - job.panel_begin) / kTurns;
+    for (; panel < job.panel_begin + apart; ++panel) direct_tile<F, R, kTurns>(job, panel, apart, row);
+    panel = job.panel_begin + kTurns * apart;
+  }
+  for (; panel < job.panel_end; ++panel) direct_tile<F, R, 1>(job, panel, 0, row);
 }
 
 template <class F>
 void direct(const PanelJob& job) {
+  if (job.x->rows == 1) return direct_rows<F, 1>(job, 0);
+  if (job.x->rows == 2) return direct_rows<F, 2>(job, 0);
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
-    const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
     int64_t row = 0;
-    for (; row + 4 <= job.x->rows; row += 4) direct_tile<F, 4>(job, panel, p, row);
+    for (; row + 4 <= job.x->rows; row += 4) direct_tile<F, 4, 1>(job, p, 0, row);
     switch (job.x->rows - row) {
-      case 3: direct_tile<F, 3>(job, panel, p, row); break;
-      case 2: direct_tile<F, 2>(job, panel, p, row); break;
-      case 1: direct_tile<F, 1>(job, panel, p, row); break;
+      case 3: direct_tile<F, 3, 1>(job, p, 0, row); break;
+      case 2: direct_tile<F, 2, 1>(job, p, 0, row); break;
+      case 1: direct_tile<F, 1, 1>(job, p, 0, row); break;
       default: break;
     }
   }
