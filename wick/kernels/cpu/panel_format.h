@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "wick/base/machine.h"
@@ -101,6 +102,21 @@ class Ahead {
   int64_t scale_step_;
   int64_t blocks_;
 };
+
+// Calls multiply(first, apart, n) for panels `first`, `first + apart` and so on, n of them, until a job's are done; n is an
+// integral_constant. On Intel mostly kTurns, whose blocks are to be multiplied in turn: its prefetchers get further when they follow places
+// far apart. On Granite Rapids one thread, for which plain reads give 15.7 GB/s, reads Q4_0 at 12.7 and with two 14.1, Q6_K at 11.1
+// and 13.9, Q4_K at 11.8, with two 12.3 and with three 14.0. Elsewhere one.
+template <int kTurns, class Multiply>
+void in_turns(const PanelJob& job, Multiply&& multiply) {
+  int64_t panel = job.panel_begin;
+  if (cpu_is_intel()) {
+    const int64_t apart = (job.panel_end - job.panel_begin) / kTurns;
+    for (; panel < job.panel_begin + apart; ++panel) multiply(panel, apart, std::integral_constant<int, kTurns>());
+    panel = job.panel_begin + kTurns * apart;
+  }
+  for (; panel < job.panel_end; ++panel) multiply(panel, int64_t{0}, std::integral_constant<int, 1>());
+}
 
 // Writes a stored row of k elements as row `r` of a panel.
 void pack_quantised_row(const BlockFormat& format, const std::byte* row, int64_t k, int64_t r, std::byte* panel);

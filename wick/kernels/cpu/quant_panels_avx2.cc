@@ -41,6 +41,7 @@ WICK_AVX2_INLINE __m256i dot_bytes(__m256i sum, __m256i weights, __m256i x) {
 template <class F>
 class Scales {
  public:
+  Scales() = default;
   WICK_AVX2_INLINE Scales(const uint8_t* scales, int64_t half) : scales_(scales), half_(half) {}
 
   // To be called for every block before its scales are asked for.
@@ -184,63 +185,84 @@ WICK_AVX2_INLINE BlockSums<R> sum_words(const uint8_t* weights, const int8_t* x,
   return sums;
 }
 
-// R rows times one panel.
-template <class F, int R>
-WICK_AVX2 void tile(const PanelJob& job, const uint8_t* panel, int64_t panel_index, int64_t row) {
+// R rows times P panels, so many panels apart.
+template <class F, int R, int P>
+WICK_AVX2 void tile(const PanelJob& job, int64_t first, int64_t apart, int64_t row) {
   const Activations& x = *job.x;
-  const int64_t blocks = x.k / kQuantBlock;
+  const int64_t blocks = x.k / kQuantBlock, step = apart * job.segment->panel_bytes;
+  const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + first * job.segment->panel_bytes);
   const Ahead<F> ahead(panel, job.segment->panel_bytes, blocks);
-  float out[R][kPanelRows];
+  float out[P][R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
-    Scales<F> scales(panel + blocks * F::kBlockBytes, half);
-    __m256 acc[R];
+    Scales<F> scales[P];
+    __m256 acc[P][R];
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      scales[p] = Scales<F>(panel + p * step + blocks * F::kBlockBytes, half);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) acc[r] = _mm256_setzero_ps();
+      for (int r = 0; r < R; ++r) acc[p][r] = _mm256_setzero_ps();
+    }
     for (int64_t b = 0; b < blocks; ++b) {
-      if (half == 0) ahead.ask(b);
-      const uint8_t* weights = panel + b * F::kBlockBytes + half * 32;
-      const int8_t* q = x.q + row * x.k + b * kQuantBlock;
-      BlockSums<R> sums;
-      if constexpr (F::kBytes) {
-        sums = sum_bytes<R>(weights, q, x.k);
-      } else {
-        sums = sum_words<F, R>(weights, q, x.k);
-      }
-      if constexpr (!F::kMin && !F::kBytes) {
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) {
+        if (half == 0) ahead.ask(b, p * step);
+        const uint8_t* weights = panel + p * step + b * F::kBlockBytes + half * 32;
+        const int8_t* q = x.q + row * x.k + b * kQuantBlock;
+        BlockSums<R> sums;
+        if constexpr (F::kBytes) {
+          sums = sum_bytes<R>(weights, q, x.k);
+        } else {
+          sums = sum_words<F, R>(weights, q, x.k);
+        }
+        if constexpr (!F::kMin && !F::kBytes) {
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            const int32_t* offset = F::offsets(x) + ((row + r) * blocks + b) * F::kParts;
+            sums.low[r] = _mm256_add_epi32(sums.low[r], _mm256_set1_epi32(offset[0]));
+            if constexpr (F::kParts == 2) sums.high[r] = _mm256_add_epi32(sums.high[r], _mm256_set1_epi32(offset[1]));
+          }
+        }
+        scales[p].enter(b);
+        const __m256 d = scales[p].scale(b, 0);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const int32_t* offset = F::offsets(x) + ((row + r) * blocks + b) * F::kParts;
-          sums.low[r] = _mm256_add_epi32(sums.low[r], _mm256_set1_epi32(offset[0]));
-          if constexpr (F::kParts == 2) sums.high[r] = _mm256_add_epi32(sums.high[r], _mm256_set1_epi32(offset[1]));
+          const __m256 dx = _mm256_set1_ps(x.scale[(row + r) * blocks + b]);
+          __m256& sum = acc[p][r];
+          sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.low[r]), _mm256_mul_ps(d, dx), sum);
+          if constexpr (F::kParts == 2)
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.high[r]), _mm256_mul_ps(scales[p].scale(b, 1), dx), sum);
+          if constexpr (F::kMin) sum = _mm256_fmadd_ps(scales[p].min(b), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), sum);
         }
       }
-      scales.enter(b);
-      const __m256 d = scales.scale(b, 0);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const __m256 dx = _mm256_set1_ps(x.scale[(row + r) * blocks + b]);
-        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.low[r]), _mm256_mul_ps(d, dx), acc[r]);
-        if constexpr (F::kParts == 2)
-          acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.high[r]), _mm256_mul_ps(scales.scale(b, 1), dx), acc[r]);
-        if constexpr (F::kMin) acc[r] = _mm256_fmadd_ps(scales.min(b), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), acc[r]);
-      }
     }
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) _mm256_storeu_ps(out[r] + half * 8, acc[r]);
+      for (int r = 0; r < R; ++r) _mm256_storeu_ps(out[p][r] + half * 8, acc[p][r]);
+    }
   }
-  for (int r = 0; r < R; ++r) store_panel(job, row + r, panel_index, out[r]);
+  for (int p = 0; p < P; ++p) {
+    for (int r = 0; r < R; ++r) store_panel(job, row + r, first + p * apart, out[p][r]);
+  }
+}
+
+// R rows times all panels.
+template <class F, int R>
+void few_rows(const PanelJob& job) {
+  in_turns<2>(job, [&](int64_t first, int64_t apart, auto panels) { tile<F, R, panels.value>(job, first, apart, 0); });
 }
 
 template <class F>
 void run(const PanelJob& job) {
+  if (job.x->rows == 1) return few_rows<F, 1>(job);
+  if (job.x->rows == 2) return few_rows<F, 2>(job);
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
-    const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + p * job.segment->panel_bytes);
     int64_t row = 0;
-    for (; row + 4 <= job.x->rows; row += 4) tile<F, 4>(job, panel, p, row);
+    for (; row + 4 <= job.x->rows; row += 4) tile<F, 4, 1>(job, p, 0, row);
     switch (job.x->rows - row) {
-      case 3: tile<F, 3>(job, panel, p, row); break;
-      case 2: tile<F, 2>(job, panel, p, row); break;
-      case 1: tile<F, 1>(job, panel, p, row); break;
+      case 3: tile<F, 3, 1>(job, p, 0, row); break;
+      case 2: tile<F, 2, 1>(job, p, 0, row); break;
+      case 1: tile<F, 1, 1>(job, p, 0, row); break;
       default: break;
     }
   }

@@ -72,25 +72,17 @@ WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, in
   }
 }
 
-// R rows times all panels. Intel's prefetchers get further when several panels far apart take turns: on Granite Rapids one thread reads
-// Q4_0 at 12.7 and, with two, 14.1 GB/s, Q6_K at 11.1 and 13.9, Q4_K at 11.8, with two 12.3 and with three 14.0, where plain reads
-// reach 15.7.
+// R rows times all panels.
 template <class F, int R>
-void direct_rows(const PanelJob& job, int64_t row) {
-  constexpr int kTurns = F::kFormat.scales == ScaleKind::kSuper && F::kHighBits == 0 && R == 1 ? 3 : 2;
-  int64_t panel = job.panel_begin;
-  if (cpu_is_intel()) {
-    const int64_t apart = (job.panel_end - job.panel_begin) / kTurns;
-    for (; panel < job.panel_begin + apart; ++panel) direct_tile<F, R, kTurns>(job, panel, apart, row);
-    panel = job.panel_begin + kTurns * apart;
-  }
-  for (; panel < job.panel_end; ++panel) direct_tile<F, R, 1>(job, panel, 0, row);
+void direct_rows(const PanelJob& job) {
+  constexpr bool kThree = F::kFormat.scales == ScaleKind::kSuper && F::kHighBits == 0 && R == 1;  // Q4_K
+  in_turns<kThree ? 3 : 2>(job, [&](int64_t first, int64_t apart, auto panels) { direct_tile<F, R, panels.value>(job, first, apart, 0); });
 }
 
 template <class F>
 void direct(const PanelJob& job) {
-  if (job.x->rows == 1) return direct_rows<F, 1>(job, 0);
-  if (job.x->rows == 2) return direct_rows<F, 2>(job, 0);
+  if (job.x->rows == 1) return direct_rows<F, 1>(job);
+  if (job.x->rows == 2) return direct_rows<F, 2>(job);
   for (int64_t p = job.panel_begin; p < job.panel_end; ++p) {
     int64_t row = 0;
     for (; row + 4 <= job.x->rows; row += 4) direct_tile<F, 4, 1>(job, p, 0, row);
