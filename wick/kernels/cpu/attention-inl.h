@@ -39,7 +39,6 @@ constexpr int64_t kLine = 64;
 // The cache lines that begin in part i, of `bytes` bytes each. Streaming pages without it reached half the bandwidth: the hardware's
 // prefetchers start anew in each page. Into the second level, since a page ahead is too much for the first.
 HWY_INLINE void prefetch_part(const std::byte* base, int64_t i, int64_t bytes) {
-  if (base == nullptr) return;
   for (int64_t at = (i * bytes + kLine - 1) / kLine * kLine; at < (i + 1) * bytes; at += kLine) __builtin_prefetch(base + at, 0, 2);
 }
 
@@ -107,12 +106,13 @@ HWY_INLINE void unpack(const Source& source, int64_t rows, int64_t columns, floa
 }
 
 // c[r][n] for R rows and kVectors vectors from column n: (accumulate ? c : 0) + Σ a[r][k] · b[k][n], one fma chain over ascending k.
-// Asks for next_bytes of `next` with each k.
-template <int R, int kVectors, class Source>
-HWY_INLINE void product_tile(const Source& b, const float* a, int64_t lda, int64_t k0, int64_t k1, int64_t n, float* c, int64_t ldc,
+// With kAsk asks for next_bytes of `next` with each k.
+template <int R, int kVectors, bool kAsk, class Source>
+HWY_INLINE void product_tile(const Source& source, const float* a, int64_t lda, int64_t k0, int64_t k1, int64_t n, float* c, int64_t ldc,
                              bool accumulate, const std::byte* next, int64_t next_bytes) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(Lanes(d));
+  const std::conditional_t<kAsk, const Source&, Source> b = source;  // a copy's members stay in registers
   V sum[R][kVectors];
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
@@ -120,7 +120,7 @@ HWY_INLINE void product_tile(const Source& b, const float* a, int64_t lda, int64
     for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? LoadU(d, c + r * ldc + n + v * lanes) : Zero(d);
   }
   for (int64_t k = k0; k < k1; ++k) {
-    prefetch_part(next, k, next_bytes);
+    if constexpr (kAsk) prefetch_part(next, k, next_bytes);
     if constexpr (R < kVectors) {  // the fewer are kept in registers
       V factor[R];
       HWY_UNROLL(8)
@@ -159,8 +159,9 @@ HWY_NOINLINE void product_rows(const Source& b, const float* a, int64_t lda, int
   const int64_t passes = (columns + kVectors * lanes - 1) / (kVectors * lanes), share = (b.row_bytes() + passes - 1) / passes;
   const std::byte* next = b.next;
   const auto tile = [&](auto vectors, int64_t n) {
-    product_tile<R, vectors.value>(b, a, lda, k0, k1, n, c, ldc, accumulate, next, share);
-    if (next) next += k1 * share;
+    if (!next) return product_tile<R, vectors.value, false>(b, a, lda, k0, k1, n, c, ldc, accumulate, nullptr, 0);
+    product_tile<R, vectors.value, true>(b, a, lda, k0, k1, n, c, ldc, accumulate, next, share);
+    next += k1 * share;
   };
   int64_t n = 0;
   for (; n + kVectors * lanes <= columns; n += kVectors * lanes) tile(std::integral_constant<int, kVectors>(), n);
