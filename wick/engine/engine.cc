@@ -77,7 +77,7 @@ struct Engine::Impl {
 
   std::vector<int32_t> prompt_ids(const Request& request) const;
   int64_t sequence_limit(const Request& request, int64_t prompt) const;
-  std::unique_ptr<Sequence> sequence_for(Request request, std::shared_ptr<Stream::State>& state) const;
+  std::unique_ptr<Sequence> sequence_for(Request request) const;
 
   std::shared_ptr<const Model> model;
   EngineOptions options;
@@ -127,7 +127,7 @@ Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
-std::unique_ptr<Sequence> Engine::Impl::sequence_for(Request request, std::shared_ptr<Stream::State>& state) const {
+std::unique_ptr<Sequence> Engine::Impl::sequence_for(Request request) const {
   check_sampling(request.sampling, model->vocab_size());
   std::vector<int32_t> ids = prompt_ids(request);
   const int64_t limit = sequence_limit(request, static_cast<int64_t>(ids.size()));
@@ -135,9 +135,9 @@ std::unique_ptr<Sequence> Engine::Impl::sequence_for(Request request, std::share
           ", expected less than the ", ids.size(), " tokens of the prompt");
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : random_seed();
   const Tokenizer* tokenizer = model->has_tokenizer() ? &model->tokenizer() : nullptr;
-  state = std::make_shared<Stream::State>(std::move(ids));
+  auto state = std::make_shared<Stream::State>(std::move(ids));
   state->usage.seed = seed;
-  return std::make_unique<Sequence>(std::move(request), state, tokenizer, limit, seed);
+  return std::make_unique<Sequence>(std::move(request), std::move(state), tokenizer, limit, seed);
 }
 
 Stream Engine::submit(Request request) {
@@ -150,9 +150,8 @@ std::vector<Stream> Engine::submit_all(std::vector<Request> requests) {
   std::vector<Stream> streams;
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (Request& request : requests) {
-    std::shared_ptr<Stream::State> state;
-    sequences.push_back(impl_->sequence_for(std::move(request), state));
-    streams.push_back(Stream(std::move(state)));
+    sequences.push_back(impl_->sequence_for(std::move(request)));
+    streams.push_back(Stream(sequences.back()->stream()));
   }
   {
     const std::lock_guard lock(impl_->mutex);

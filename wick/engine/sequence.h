@@ -23,6 +23,7 @@ class Sequence {
   Sequence(Request request, std::shared_ptr<Stream::State> stream, const Tokenizer* tokenizer, int64_t limit, uint64_t seed);
 
   const Request& request() const { return request_; }
+  const std::shared_ptr<Stream::State>& stream() const { return stream_; }
   int64_t limit() const { return limit_; }
   void admit(nn::KvPool& pool) { pages_ = pool.make_table(limit_); }
   nn::PageTable& pages() { return pages_; }

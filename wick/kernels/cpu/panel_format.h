@@ -83,7 +83,7 @@ class Ahead {
       : nearby_(cpu_is_intel()), next_(panel + panel_bytes), scale_step_(panel_bytes / blocks - F::kBlockBytes), blocks_(blocks) {}
 
   // To be called once for every block; of a panel that lies `from` bytes behind the one given.
-  void ask(int64_t b, int64_t from = 0) const {
+  void ask(int64_t b, int64_t from) const {
     if (!nearby_) return ask<F::kBlockBytes + 32>(next_ + from + b * (F::kBlockBytes + scale_step_));
     constexpr int64_t kLead = 1024 / F::kBlockBytes;  // blocks
     ask<F::kBlockBytes>(next_ + from + (b + kLead - blocks_) * F::kBlockBytes - (b + kLead < blocks_ ? blocks_ * scale_step_ : 0));

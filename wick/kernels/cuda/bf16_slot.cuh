@@ -15,6 +15,10 @@ struct alignas(32) Bf16Slot {
   static constexpr int kRowsApart = kWarp / kChunks;
   __device__ static int row_of(int lane) { return lane / kChunks; }
   __device__ static int chunk_of(int lane) { return lane % kChunks; }
+  // Where that chunk is in memory, of rows from `first_row` on; `apart` as for ask().
+  __device__ static const uint4* first_chunk(const std::byte* data, int first_row, int apart, int lane) {
+    return reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(first_row + row_of(lane)) * apart + chunk_of(lane);
+  }
 
   // Chunks of every other row change places: so that the two rows that eight lanes read at the same time lie in different banks.
   __device__ uint4* at(int row, int chunk) { return &words[row][chunk ^ (row % 2 * 4)]; }

@@ -90,7 +90,7 @@ int best_split(DType type, int tiles, int units) {
   for (int split = 0; 1 << split <= kStepWarps; ++split) least = std::min(least, cost(split));
   const int most_fifths = traits(type).bytes >= traits(type).block ? 10 : 6;
   for (int split = 0; 1 << split <= kStepWarps; ++split) {
-    if (cost(split) == least || cost(split) * 5 < least * most_fifths) best = split;
+    if (cost(split) * 5 < least * most_fifths) best = split;
   }
   return best;
 }

@@ -43,12 +43,11 @@ struct Bf16Stream {
     int last, apart;     // see Bf16Slot::ask()
 
     __device__ Source() = default;
-    // Of a tile that begins with row `first`; the last one of the segment is `last_row`.
-    __device__ Source(const Segment& segment, int first, int last_row, int k, int lane) : apart(static_cast<int>(padded_inputs(k) / 8)) {
-      const int row = first + Slot::row_of(lane);
-      words = reinterpret_cast<const uint4*>(segment.data) + static_cast<int64_t>(row) * apart + Slot::chunk_of(lane);
+    // Of a tile that begins with first_row; the segment ends with last_row.
+    __device__ Source(const Segment& segment, int first_row, int last_row, int k, int lane)
+        : last(last_row - (first_row + Slot::row_of(lane))), apart(static_cast<int>(padded_inputs(k) / 8)) {
+      words = Slot::first_chunk(segment.data, first_row, apart, lane);
       left = apart - Slot::chunk_of(lane);
-      last = last_row - row;
     }
 
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {

@@ -42,12 +42,11 @@ struct Bf16Tiles {
     int last[2], apart;     // see Bf16Slot::ask()
     bool whole;             // there is a second half
 
-    // Of a half that begins with row `first`; the last one of the weight is `last_row`.
-    __device__ void set(int half, const std::byte* data, const TilePlanes&, int first, int last_row, int k, int lane) {
-      const int row = first + Slot::row_of(lane);
+    // Of a half that begins with first_row; the weight ends with last_row.
+    __device__ void set(int half, const std::byte* data, const TilePlanes&, int first_row, int last_row, int k, int lane) {
       apart = k / 8;
-      last[half] = last_row - row;
-      words[half] = reinterpret_cast<const uint4*>(data) + static_cast<int64_t>(row) * apart + Slot::chunk_of(lane);
+      last[half] = last_row - (first_row + Slot::row_of(lane));
+      words[half] = Slot::first_chunk(data, first_row, apart, lane);
     }
     __device__ void set_row(const std::byte*, const TilePlanes&, int, int, int) {}
     __device__ void ask(Slot& slot, int stage, int lane, uint64_t policy) const {
@@ -148,8 +147,8 @@ struct BlockTiles {
     uint32_t row_super;                         // the first superblock of that row
     bool whole;
 
-    __device__ void set(int half, const std::byte* data, const TilePlanes& planes, int first_row, int last, int k, int lane) {
-      const int row = min(first_row + lane / 4, last);
+    __device__ void set(int half, const std::byte* data, const TilePlanes& planes, int first_row, int last_row, int k, int lane) {
+      const int row = min(first_row + lane / 4, last_row);
       const uint32_t first = static_cast<uint32_t>(row) * static_cast<uint32_t>(k / kBlock);
       quants[half] = reinterpret_cast<const uint4*>(data) + uint64_t{first} * kWords + lane % 4;
       if constexpr (kHigh) high[half] = data + planes.high + uint64_t{first + static_cast<uint32_t>(lane % 4)} * (4 * kFormat.high_bits);
