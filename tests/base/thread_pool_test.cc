@@ -80,8 +80,9 @@ TEST(ThreadPool, OthersTakeTheShareOfAThreadThatIsHeldUp) {
 
 TEST(ThreadPool, LoopsAfterAPauseFindSleepingWorkers) {
   ThreadPool pool(3);
-  for (int i = 0; i < 50; ++i) {
-    std::this_thread::sleep_for(std::chrono::microseconds(i * 20));
+  for (int i = 0; i < 150; ++i) {
+    pool.set_patience(std::chrono::microseconds(i % 3 * 500));
+    std::this_thread::sleep_for(std::chrono::microseconds(i * 7));
     std::atomic<int64_t> sum{0};
     pool.parallel_for(1000, 1, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
     ASSERT_EQ(1000, sum.load());
@@ -208,6 +209,7 @@ TEST(ThreadPool, WorkersKeepTheFloatingPointModeOfTheirMaker) {
 // Processor time, not wall time: a pool that spins would use as much as it sleeps here.
 TEST(ThreadPool, IdleWorkersUseNoProcessorTime) {
   ThreadPool pool(4);
+  pool.set_patience(std::chrono::milliseconds(1));
   pool.parallel_for(100, 1, [](int64_t, int64_t, int) {});
   const auto used = [] {
     rusage usage{};

@@ -22,7 +22,6 @@
 namespace wick {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr int64_t kMaxIndices = int64_t{1} << 48;  // far above any use, far below any overflow
 
 void relax() {
@@ -43,8 +42,8 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
 
 // Waits until done(word) holds: spinning first, then asleep. `sleepers` tells the other side that a wake-up call is needed.
 template <class Done>
-uint32_t wait_until(std::atomic<uint32_t>& word, std::atomic<uint32_t>& sleepers, Done&& done) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+uint32_t wait_until(std::atomic<uint32_t>& word, std::atomic<uint32_t>& sleepers, std::chrono::microseconds patience, Done&& done) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   do {
     for (int i = 0; i < 32; ++i) {
       const uint32_t value = word.load(std::memory_order_acquire);
@@ -86,6 +85,7 @@ struct ThreadPool::Impl {
   alignas(64) std::atomic<uint32_t> generation{0};
   std::atomic<uint32_t> sleeping_workers{0};
   std::atomic<bool> stopping{false};
+  std::atomic<std::chrono::microseconds> patience{kPatience};
   alignas(64) std::atomic<uint32_t> gate{0};  // kOpen | workers inside
   std::atomic<uint32_t> sleeping_callers{0};
   alignas(64) std::atomic<int> parts{0};  // shares that are not empty
@@ -208,7 +208,8 @@ void ThreadPool::Impl::run_worker(int worker, const fenv_t& environment) {
   fesetenv(&environment);
   uint32_t seen = 0;
   while (true) {
-    seen = wait_until(generation, sleeping_workers, [&](uint32_t value) { return value != seen; });
+    seen =
+        wait_until(generation, sleeping_workers, patience.load(std::memory_order_relaxed), [&](uint32_t value) { return value != seen; });
     if (stopping.load(std::memory_order_relaxed)) return;
     if (!join()) continue;
     take_part(worker);
@@ -247,6 +248,8 @@ void ThreadPool::stop() {
 
 int ThreadPool::size() const { return impl_->size; }
 
+void ThreadPool::set_patience(std::chrono::microseconds patience) { impl_->patience.store(patience, std::memory_order_relaxed); }
+
 void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t, int)> body) {
   require(grain >= 1, "parallel_for: grain is ", grain, ", expected at least 1");
   if (n <= 0) return;
@@ -272,7 +275,7 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, FunctionRef<void(int64_t
   if (pool.sleeping_workers.load(std::memory_order_seq_cst) > 0) futex_wake_all(pool.generation);
   pool.take_part(0);
   pool.gate.fetch_and(~Impl::kOpen, std::memory_order_seq_cst);
-  wait_until(pool.gate, pool.sleeping_callers, [](uint32_t value) { return value == 0; });
+  wait_until(pool.gate, pool.sleeping_callers, kPatience, [](uint32_t value) { return value == 0; });
   if (pool.failure) std::rethrow_exception(std::exchange(pool.failure, nullptr));
 }
 

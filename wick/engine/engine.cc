@@ -1,12 +1,15 @@
 #include "wick/engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <iterator>
 #include <mutex>
 #include <random>
 #include <thread>
 
+#include "wick/base/machine.h"
+#include "wick/base/thread_pool.h"
 #include "wick/engine/memory_plan.h"
 #include "wick/engine/scheduler.h"
 
@@ -57,11 +60,24 @@ struct Engine::Impl {
     return config;
   }
 
+  // Between two steps tokens are chosen and handed out, in less time than it takes to wake a thread that has gone to sleep. But where time
+  // is rationed, or threads share a processor, those that wait would take it from the one that works.
+  std::chrono::microseconds patience_between_steps() const {
+    constexpr std::chrono::microseconds kBetweenSteps{500};
+    const CpuLimits allowed = cpu_limits();
+    return !allowed.quota && ctx.threads() <= allowed.threads() ? kBetweenSteps : ThreadPool::kPatience;
+  }
+
   void loop() {
+    const std::chrono::microseconds patience = patience_between_steps();
     while (true) {
       {
         std::unique_lock lock(mutex);
-        if (scheduler->idle()) wake.wait(lock, [&] { return stopping || !inbox.empty(); });
+        if (scheduler->idle()) {
+          ctx.pool().set_patience(ThreadPool::kPatience);
+          wake.wait(lock, [&] { return stopping || !inbox.empty(); });
+          ctx.pool().set_patience(patience);
+        }
         if (stopping) break;
         for (auto& sequence : inbox) scheduler->submit(std::move(sequence));
         inbox.clear();
