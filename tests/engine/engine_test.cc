@@ -450,12 +450,15 @@ TEST_P(EngineOnDevice, GivesAboutTheSameLogits) {
 }
 
 // Sequences that end at different times, in several ways, and requests that come while others run.
-std::vector<std::vector<int32_t>> answers_of_many(Engine& engine, const std::map<int32_t, float>& bias) {
+std::vector<std::vector<int32_t>> answers_of_many(Engine& engine, const SamplingParams& sampling, const std::map<int32_t, float>& bias) {
   std::vector<Stream> streams;
   for (int i = 0; i < 9; ++i) {
     Request request = greedy("hello " + std::string(static_cast<size_t>(i * 7), 'x'), 5 + i * 11);
     request.ignore_eos = i % 2 == 0;
     if (i % 3 == 0) request.stop = {"ll", "\x01"};
+    request.sampling = sampling;
+    if (i % 4 == 3) request.sampling.temperature = 0;
+    request.sampling.seed = static_cast<uint64_t>(i);
     request.sampling.logit_bias = bias;
     streams.push_back(engine.submit(std::move(request)));
   }
@@ -468,10 +471,19 @@ TEST_P(EngineOnDevice, ChoosesOnTheDeviceWhatTheSamplerWould) {
   TinyModel tiny;
   tiny.spread = 0.3f;
   const auto model = load_there(tiny, true);
+  SamplingParams largest, few;
+  largest.temperature = 0;
+  few.temperature = 1.5f;
+  few.top_k = 40;
+  few.min_p = 0.01f;
   for (const int32_t sequences : {1, 4}) {
     Engine engine(model, {.max_sequences = sequences});
-    const auto expected = answers_of_many(engine, {{0, 0.0f}});  // a bias, though of nothing, is the sampler's
-    for (int repetition = 0; repetition < 3; ++repetition) EXPECT_EQ(expected, answers_of_many(engine, {})) << sequences << " sequences";
+    for (const SamplingParams& sampling : {largest, SamplingParams(), few}) {
+      const auto expected = answers_of_many(engine, sampling, {{0, 0.0f}});  // a bias, though of nothing, is the sampler's
+      for (int repetition = 0; repetition < 3; ++repetition) {
+        EXPECT_EQ(expected, answers_of_many(engine, sampling, {})) << sequences << " sequences at temperature " << sampling.temperature;
+      }
+    }
   }
 }
 

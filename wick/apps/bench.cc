@@ -59,6 +59,8 @@ class BenchCommand : public Command {
     flags.integer("-n,--gen-tokens", "N", 0, kMostTokens, generate_flag_, "Tokens to generate; default 128; 0: leave decode out");
     flags.integer("-d,--depth", "N", 0, kMostTokens, depth_flag_, "Tokens already in the context before decoding, with made-up keys and values; default 0");
     flags.integer("--sequences", "N", 1, 4096, sequences_flag_, "Requests decoded together; default 1");
+    flags.number("--temperature,--temp", "T", 0, 100, temperature_flag_,
+                 "Tokens are chosen at this temperature, with top-p 0.95; default 0: the most likely");
     flags.integer("-r,--repetitions", "N", 1, 1000, repetitions_flag_, "Repetitions after one warm-up; default 5");
     flags.group("Output");
     flags.toggle("--json", json_, "One JSON object");
@@ -95,6 +97,7 @@ class BenchCommand : public Command {
     depth_ = depth_flag_.value_or(0);
     sequences_ = sequences_flag_.value_or(1);
     repetitions_ = repetitions_flag_.value_or(5);
+    temperature_ = temperature_flag_.value_or(0);
     require(prompt_ > 0 || generate_ > 0, "-p 0 and -n 0 leave nothing to measure");
   }
 
@@ -117,12 +120,12 @@ class BenchCommand : public Command {
     }
   }
 
-  static Request request_for(std::vector<int32_t> ids, int64_t max_tokens) {
+  Request request_for(std::vector<int32_t> ids, int64_t max_tokens) const {
     Request request;
     request.prompt_ids = std::move(ids);
     request.max_tokens = max_tokens;
     request.sampling = SamplingParams{};
-    request.sampling.temperature = 0;
+    request.sampling.temperature = static_cast<float>(temperature_);
     request.sampling.seed = 0;
     request.ignore_eos = true;
     return request;
@@ -180,6 +183,7 @@ class BenchCommand : public Command {
             {"gen_tokens", generate_},
             {"depth", depth_},
             {"sequences", sequences_},
+            {"temperature", temperature_},
             {"repetitions", repetitions_},
             {"prefill_tok_s", summary_json(prefill_rates_)},
             {"decode_tok_s", summary_json(decode_rates_)},
@@ -215,9 +219,11 @@ class BenchCommand : public Command {
 
   std::optional<std::string> positional_;
   std::optional<int64_t> prompt_flag_, generate_flag_, depth_flag_, sequences_flag_, repetitions_flag_;
+  std::optional<double> temperature_flag_;
   ModelFlags model_;
   bool json_ = false;
   int64_t prompt_ = 0, generate_ = 0, depth_ = 0, sequences_ = 1, repetitions_ = 0;
+  double temperature_ = 0;
   std::vector<double> prefill_rates_, decode_rates_, bandwidth_;
   uint64_t bandwidth_bytes_ = 0, peak_rss_ = 0, peak_device_ = 0;
   double load_ms_ = 0;

@@ -4,13 +4,19 @@
 
 #include "wick/base/checked.h"
 #include "wick/nn/made_up_cache.h"
-#include "wick/ops/argmax.h"
+#include "wick/ops/draw.h"
 
 namespace wick {
+namespace {
+
+Shape draws_shape(const SchedulerLimits& limits) { return {limits.logit_rows, static_cast<int64_t>(sizeof(TokenDraw) / sizeof(int32_t))}; }
+
+}  // namespace
 
 Scheduler::Flight::Flight(const SchedulerLimits& limits, const Device& device)
     : buffer(nn::StepLimits{static_cast<int32_t>(limits.rows), static_cast<int32_t>(limits.sequences), limits.context}, device),
-      chosen(Tensor::staging({limits.logit_rows}, DType::kI32, device)) {
+      chosen(Tensor::staging({limits.logit_rows}, DType::kI32, device)),
+      draws(Tensor::staging(draws_shape(limits), DType::kI32, device)) {
   shares.reserve(static_cast<size_t>(limits.sequences));
 }
 
@@ -25,6 +31,7 @@ Scheduler::Scheduler(Context& ctx, const LanguageModel& network, nn::KvPool& poo
       readable_logits_(ctx.stream() ? Tensor::staging(logits_.shape(), DType::kF32, ctx.device()) : logits_),
       chosen_(Tensor::empty({limits.logit_rows}, DType::kI32, ctx.device())),
       next_(Tensor::empty({limits.logit_rows}, DType::kI32, ctx.device())),
+      draws_(Tensor::empty(draws_shape(limits), DType::kI32, ctx.device())),
       sampler_(network.dims().vocab) {
   running_.reserve(static_cast<size_t>(limits.sequences));
 }
@@ -134,7 +141,7 @@ void Scheduler::plan(Flight& flight) {
       logits -= flight.shares.back().logits;
     }
   }
-  flight.greedy = chooses_on_device(flight);
+  flight.on_device = chooses_on_device(flight);
 }
 
 void Scheduler::make_up_prompt(Sequence& sequence) {
@@ -161,7 +168,7 @@ bool Scheduler::add_share(Flight& flight, Sequence& sequence, int64_t max_rows, 
   const auto kind = all ? nn::LogitRows::kAll : last ? nn::LogitRows::kLast : nn::LogitRows::kNone;
   const int32_t first_logit = flight.buffer.view().logit_count;
   flight.buffer.add_sequence(pending.first(static_cast<size_t>(rows)), sequence.evaluated(), sequence.pages(), kind);
-  flight.shares.push_back({&sequence, rows, first_logit, flight.buffer.view().logit_count - first_logit});
+  flight.shares.push_back({&sequence, rows, first_logit, flight.buffer.view().logit_count - first_logit, sequence.answered()});
   sequence.begin_step();
   return true;
 }
@@ -170,13 +177,13 @@ bool Scheduler::add_share(Flight& flight, Sequence& sequence, int64_t max_rows, 
 bool Scheduler::chooses_on_device(const Flight& flight) const {
   return ctx_.stream() && std::all_of(flight.shares.begin(), flight.shares.end(), [](const Share& share) {
     const Sequence& sequence = *share.sequence;
-    return sequence.greedy() && !(sequence.in_prompt() && sequence.request().prompt_logits != Request::Logits::kNone);
+    return sequence.keeps_logits() && !(sequence.in_prompt() && sequence.request().prompt_logits != Request::Logits::kNone);
   });
 }
 
 // The step after `now`, if it follows from what is known: every sequence adds the token that is being chosen for its one row.
 bool Scheduler::plan_ahead(const Flight& now, Flight& next) {
-  if (!now.greedy || now.shares.empty() || now.shares.size() != running_.size()) return false;
+  if (!now.on_device || now.shares.empty() || now.shares.size() != running_.size()) return false;
   const bool all_go_on = std::all_of(now.shares.begin(), now.shares.end(), [](const Share& share) {
     return share.sequence && !share.sequence->done() && !share.sequence->in_prompt() && share.sequence->goes_on();
   });
@@ -189,9 +196,9 @@ bool Scheduler::plan_ahead(const Flight& now, Flight& next) {
     if (!pool_.append(sequence.pages(), 1)) fail(ErrorCode::kInternal, "the cache has no page left for an admitted sequence");
     const int32_t first_logit = next.buffer.view().logit_count;
     next.buffer.add_sequence(std::span(&kNotKnown, 1), sequence.evaluated() + 1, sequence.pages(), nn::LogitRows::kLast);
-    next.shares.push_back({&sequence, 1, first_logit, 1});
+    next.shares.push_back({&sequence, 1, first_logit, 1, share.answered + 1});
   }
-  next.greedy = true;
+  next.on_device = true;
   return true;
 }
 
@@ -200,17 +207,35 @@ void Scheduler::run(Flight& flight, const Flight* before) {
   const StepBatch& batch = flight.buffer.upload(ctx_);
   if (batch.rows > 0) {
     if (before) ctx_.copy(const_cast<int32_t*>(batch.on_device.tokens), next_.raw(), static_cast<uint64_t>(batch.rows) * sizeof(int32_t));
+    const TokenDraw* draws = flight.on_device ? upload_draws(flight) : nullptr;
     const Tensor logits = logits_.slice(0, 0, batch.logit_count);
     network_.step(ctx_, batch, pool_, *workspace_, logits);
-    if (flight.greedy) {
+    if (flight.on_device) {
       const Tensor chosen = chosen_.slice(0, 0, batch.logit_count);
-      ops::greedy(ctx_, logits, chosen, next_.slice(0, 0, batch.logit_count));
+      ops::draw_tokens(ctx_, logits, draws, chosen, next_.slice(0, 0, batch.logit_count));
       ctx_.copy(flight.chosen.raw(), chosen.raw(), chosen.bytes());
     } else if (readable_logits_.raw() != logits_.raw()) {
       ctx_.copy(readable_logits_.raw(), logits.raw(), logits.bytes());
     }
   }
   if (ctx_.stream()) flight.mark = ctx_.stream()->mark();
+}
+
+// How the tokens of a step are drawn; null where the largest logits are meant.
+const TokenDraw* Scheduler::upload_draws(Flight& flight) {
+  TokenDraw* draws = reinterpret_cast<TokenDraw*>(flight.draws.raw());
+  uint64_t count = 0;
+  bool largest = true;
+  for (const Share& share : flight.shares) {
+    if (share.logits == 0) continue;
+    const Sequence& sequence = *share.sequence;
+    draws[share.first_logit] = token_draw(sequence.request().sampling, sequence.seed(), share.answered);
+    largest = largest && draws[share.first_logit].top_k == 1;
+    ++count;
+  }
+  if (largest) return nullptr;
+  ctx_.copy(draws_.raw(), draws, count * sizeof(TokenDraw));
+  return reinterpret_cast<const TokenDraw*>(draws_.raw());
 }
 
 void Scheduler::wait(const Flight& flight) {
@@ -232,7 +257,7 @@ void Scheduler::deliver(const Flight& flight, const Share& share) {
     }
     sequence.advance(share.rows);
     if (sequence.in_prompt() || sequence.finished()) return;
-    if (flight.greedy) {
+    if (flight.on_device) {
       sequence.accept(flight.chosen.data<int32_t>()[share.first_logit + share.logits - 1]);
     } else {
       sequence.sample(sampler_, row(share.logits - 1));

@@ -1,8 +1,8 @@
 // Runs sequences together, one ragged step after another. Single-threaded: the engine's thread is its only user.
 //
-// On a device that works behind the caller's back tokens that need no more than the largest logit are chosen there, and while all that runs
-// is such sequences, each adding one token, the next step is given to the device before this one's tokens are read: its inputs are there
-// already. A sequence that turns out to have ended has then done one step more, whose results nobody reads.
+// On a device that works behind the caller's back tokens are chosen there unless biases or penalties change the logits first, and while all
+// that runs is such sequences, each adding one token, the next step is given to the device before this one's tokens are read: its inputs
+// are there already. A sequence that turns out to have ended has then done one step more, whose results nobody reads.
 #pragma once
 
 #include <deque>
@@ -45,6 +45,7 @@ class Scheduler {
     int64_t rows;
     int32_t first_logit;
     int32_t logits;
+    uint64_t answered;  // tokens of its answer before the one that the step chooses
   };
 
   // A step from its plan until its results are handed out.
@@ -52,8 +53,9 @@ class Scheduler {
     Flight(const SchedulerLimits& limits, const Device& device);
     nn::StepBuffer buffer;
     std::vector<Share> shares;
-    Tensor chosen;  // i32 [logit_rows], with `greedy` the tokens
-    bool greedy = false;
+    Tensor chosen;  // i32 [logit_rows], with `on_device` the tokens
+    Tensor draws;   // TokenDraw [logit_rows], with `on_device` how they are chosen
+    bool on_device = false;
     uint64_t mark = 0;
   };
 
@@ -66,6 +68,7 @@ class Scheduler {
   bool chooses_on_device(const Flight& flight) const;
   bool plan_ahead(const Flight& now, Flight& next);
   void run(Flight& flight, const Flight* before);
+  const TokenDraw* upload_draws(Flight& flight);
   void wait(const Flight& flight);
   void deliver(const Flight& flight, const Share& share);
   void fail_steps(const Failure& failure);
@@ -84,6 +87,7 @@ class Scheduler {
   Tensor readable_logits_;  // the same where the CPU reads it
   Tensor chosen_;           // i32 [logit_rows], the tokens chosen on the device, -1 where there is none
   Tensor next_;             // as chosen_, but always ids
+  Tensor draws_;            // TokenDraw [logit_rows], how they are chosen
   Sampler sampler_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission

@@ -44,13 +44,10 @@ void Sequence::advance(int64_t count) {
 }
 
 void Sequence::sample(Sampler& sampler, std::span<float> logits) {
-  accept(sampler.choose(request_.sampling, logits, tokens_, usage_.seed, static_cast<uint64_t>(usage_.completion_tokens)));
+  accept(sampler.choose(request_.sampling, logits, tokens_, seed(), answered()));
 }
 
-bool Sequence::greedy() const {
-  const SamplingParams& sampling = request_.sampling;
-  return sampling.temperature == 0.0f && sampling.repeat_penalty == 1.0f && sampling.logit_bias.empty();
-}
+bool Sequence::keeps_logits() const { return request_.sampling.repeat_penalty == 1.0f && request_.sampling.logit_bias.empty(); }
 
 void Sequence::accept(int32_t id) {
   if (id < 0) fail(ErrorCode::kInternal, "the model's logits are not finite numbers at position ", evaluated_ - 1);

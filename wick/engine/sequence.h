@@ -32,6 +32,8 @@ class Sequence {
   // The tokens whose keys and values are not cached yet: the rest of the prompt, later the one token sampled last.
   std::span<const int32_t> pending() const { return std::span(tokens_).subspan(static_cast<size_t>(evaluated_)); }
   int64_t evaluated() const { return evaluated_; }
+  uint64_t answered() const { return static_cast<uint64_t>(usage_.completion_tokens); }
+  uint64_t seed() const { return usage_.seed; }
   int64_t prompt_tokens() const { return static_cast<int64_t>(stream_->prompt_ids.size()); }
   bool in_prompt() const { return evaluated_ < prompt_tokens(); }
 
@@ -42,8 +44,8 @@ class Sequence {
   void sample(Sampler& sampler, std::span<float> logits);
   // The same with a token that was chosen already; below 0 says that the logits are not numbers.
   void accept(int32_t id);
-  // Whether the largest logit is what sample() would choose.
-  bool greedy() const;
+  // Whether sample() would take the logits as they are.
+  bool keeps_logits() const;
   // Whether it goes on after one token more, unless that one ends it.
   bool goes_on() const { return static_cast<int64_t>(tokens_.size()) + 1 < limit_; }
 

@@ -1,7 +1,5 @@
 #include "wick/ops/argmax.h"
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "wick/kernels/argmax.h"
@@ -42,22 +40,6 @@ void argmax(Context& ctx, const Tensor& x, const Tensor& y) {
   args.y = y.data<int32_t>();
   if (x.dtype() == DType::kF64) return ref::argmax(ctx, args);
   run_kernel<cpu::argmax, cuda::argmax>(ctx, args);
-}
-
-void greedy(Context& ctx, const Tensor& logits, const Tensor& y, const Tensor& next) {
-  require(logits.defined() && logits.rank() == 2 && logits.dtype() == DType::kF32 && logits.is_contiguous(), "greedy: logits are not contiguous rows of f32");
-  check(ctx, logits, y);
-  check(ctx, logits, next);
-  if (!on_cuda(ctx)) {
-    argmax(ctx, logits, y);
-    for (int64_t row = 0; row < logits.dim(0); ++row) {
-      int32_t& best = y.data<int32_t>()[row];
-      if (best >= 0 && !std::isfinite(logits.data<float>()[row * logits.dim(1) + best])) best = -1;
-      next.data<int32_t>()[row] = std::max(best, 0);
-    }
-    return;
-  }
-  if (logits.elements() > 0) run_kernel<cpu::argmax, cuda::argmax>(ctx, ArgmaxArgs{rows_of(logits), y.data<int32_t>(), /*finite=*/true, next.data<int32_t>()});
 }
 
 Tensor argmax(Context& ctx, const Tensor& x) {

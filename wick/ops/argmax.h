@@ -12,8 +12,5 @@ namespace wick::ops {
 // Throws Error(kInvalidArgument) on a shape, dtype or device mismatch or an empty row, Error(kUnsupported) on a device without the kernel.
 void argmax(Context& ctx, const Tensor& x, const Tensor& y);
 Tensor argmax(Context& ctx, const Tensor& x);
-// The same of f32 rows that lie one after another, but -1 where the largest element is not a finite number: the token that a Sampler chooses at
-// temperature 0. next: as y, with 0 for -1, so that a step can be given it before y is read.
-void greedy(Context& ctx, const Tensor& logits, const Tensor& y, const Tensor& next);
 
 }  // namespace wick::ops

@@ -194,23 +194,32 @@ __device__ inline void begin_kernel() {
   wait_for_input();
 }
 
+// `cluster` blocks that follow each other share their memories, where the device can do that.
 template <class... Parameters, class... Args>
-void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
-            const Args&... args) {
-  cudaLaunchAttribute attributes[2] = {};
+void launch_clusters(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned cluster, unsigned threads,
+                     size_t shared_bytes, const Args&... args) {
+  cudaLaunchAttribute attributes[3] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
   // The same for all: a multiprocessor is emptied before the division of its memory changes, and no kernel overlaps with the one before.
   attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
   attributes[1].val.sharedMemCarveout = 100;
+  attributes[2].id = cudaLaunchAttributeClusterDimension;
+  attributes[2].val.clusterDim = {cluster, 1, 1};
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream_of(ctx).use();
   config.attrs = attributes;
-  config.numAttrs = 2;
+  config.numAttrs = cluster > 1 ? 3 : 2;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), what);
+}
+
+template <class... Parameters, class... Args>
+void launch(Context& ctx, const char* what, void (*kernel)(Parameters...), dim3 grid, unsigned threads, size_t shared_bytes,
+            const Args&... args) {
+  launch_clusters(ctx, what, kernel, grid, 1, threads, shared_bytes, args...);
 }
 
 // Blocks of `threads` that give each of `items` a thread.
