@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kMostThreads) activation_kernel(const __grid_c
       x[i] = apply<kFunction, T>(x[i]);
       if constexpr (kGated) x[i] *= up[i];
     }
-    store<V>(x, row_at<kEven, T>(args.y, row) + at);
+    store_whole<V>(x, row_at<kEven, T>(args.y, row) + at);
   }
 }
 

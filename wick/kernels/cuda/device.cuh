@@ -78,6 +78,23 @@ __device__ void load(const T* from, float (&x)[V]) {
   for (int i = 0; i < V; ++i) x[i] = to_float(pack.at[i]);
 }
 
+// Elements of the device's memory that nobody here reads again: they leave the small first cache to others, a norm's weights for example.
+template <int V, class T>
+__device__ Pack<T, V> load_once(const T* from) {
+  Pack<T, V> pack;
+  if constexpr (sizeof(pack) == 16) {
+    uint4 word;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
+                 : "l"(from)
+                 : "memory");
+    *reinterpret_cast<uint4*>(pack.at) = word;
+  } else {
+    pack = *reinterpret_cast<const Pack<T, V>*>(from);
+  }
+  return pack;
+}
+
 // Rounds pairs of halves in one instruction.
 template <class T, int V>
 __device__ void pack_floats(const float (&x)[V], Pack<T, V>& pack) {
@@ -101,6 +118,30 @@ __device__ void store(const float (&x)[V], T* to) {
   Pack<T, V> pack;
   pack_floats(x, pack);
   *reinterpret_cast<Pack<T, V>*>(to) = pack;
+}
+
+__device__ inline void store_word(uint4* to, const uint4& x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w) : "memory");
+}
+__device__ inline void store_word(uint2* to, const uint2& x) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(x.x), "r"(x.y) : "memory");
+}
+template <class Word>
+__device__ void store_word(Word* to, const Word& x) {
+  *to = x;
+}
+
+// As store(), to the device's memory, but surely in the widest words: in some kernels the compiler takes them apart. What the program loads
+// after it is loaded after it.
+template <int V, class T>
+__device__ void store_whole(const float (&x)[V], T* to) {
+  Pack<T, V> pack;
+  pack_floats(x, pack);
+  using Word = WordOf<static_cast<int>(sizeof(pack))>;
+#pragma unroll
+  for (int i = 0; i < static_cast<int>(sizeof(pack) / sizeof(Word)); ++i) {
+    store_word(reinterpret_cast<Word*>(to) + i, reinterpret_cast<const Word*>(pack.at)[i]);
+  }
 }
 
 // Brings a line of memory as near as the second cache.

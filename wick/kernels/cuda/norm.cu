@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "wick/base/checked.h"
 #include "wick/kernels/cuda/row_reader.cuh"
 #include "wick/kernels/norm.h"
 
@@ -14,24 +17,64 @@ __device__ void load_weight(const std::byte* weight, DType type, int64_t i, floa
   }
 }
 
+// The thread's weights. Where few vectors are a thread's they stay in registers for all rows: f32 ones are twice as many bytes as a row of
+// halves, and the small first cache does not keep them.
 template <class T, int V, class Shape>
-__global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_constant__ RmsNormArgs args) {
-  begin_kernel();
-  const int64_t row = own_row<Shape>();
-  if (row >= args.x.count) return;
-  const T* source = row_of<T>(args.x, row);
-  if (args.residual.data) {
-    T* residual = row_of<T>(args.residual, row);
-    const RowReader<T, V, Shape> added(source, args.x.size);
-    added.each([&](int64_t at, const float(&v)[V]) {
-      float r[V];
-      load<V>(residual + at, r);
-      for (int i = 0; i < V; ++i) r[i] += v[i];
-      store<V>(r, residual + at);
-    });
-    source = residual;  // each thread reads what it has written itself
+class WeightReader {
+  static constexpr bool kKept = Shape::kVectors == 1 || Shape::kVectors == 2;
+
+ public:
+  // Without weights they are anything.
+  __device__ WeightReader(const std::byte* weight, DType type, int64_t size) : weight_(weight), type_(type) {
+    if constexpr (kKept) {
+      const int lane = static_cast<int>(threadIdx.x) % Shape::kThreads;
+#pragma unroll
+      for (int j = 0; j < Shape::kVectors; ++j) {
+        const int64_t at = int64_t{j * Shape::kThreads + lane} * V;
+        if (weight && at < size) load_weight<V, T>(weight, type, at, w_[j]);
+      }
+    }
   }
-  const RowReader<T, V, Shape> x(source, args.x.size);
+  __device__ bool any() const { return weight_ != nullptr; }
+  // Of the vector of that number, at index `at`.
+  __device__ void get(int number, int64_t at, float (&w)[V]) const {
+    if constexpr (kKept) {
+      for (int i = 0; i < V; ++i) w[i] = w_[number][i];
+    } else {
+      load_weight<V, T>(weight_, type_, at, w);
+    }
+  }
+
+ private:
+  const std::byte* weight_;
+  DType type_;
+  float w_[kKept ? Shape::kVectors : 1][V];
+};
+
+// Calls body(row, what load(row) returned) for the rows of this thread's block, the next one's elements already on their way where
+// registers allow it.
+template <class Shape, class Load, class Body>
+__device__ void for_rows(int64_t count, Load&& load, Body&& body) {
+  int64_t row = own_row<Shape>();
+  if (row >= count) return;
+  auto now = load(row);
+#pragma unroll 1
+  for (int64_t next; (next = row + int64_t{gridDim.x} * Shape::kRowsPerBlock) < count; row = next) {
+    if constexpr (Shape::kVectors == 1 || Shape::kVectors == 2) {
+      auto coming = load(next);
+      body(row, now);
+      now = coming;
+    } else {
+      body(row, now);
+      now = load(next);
+    }
+  }
+  body(row, now);
+}
+
+template <class T, int V, class Shape>
+__device__ void rms_norm_row(const RmsNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x,
+                             const WeightReader<T, V, Shape>& weight) {
   typename Shape::Sum sum = 0;
   x.each([&](int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) sum += v[i] * v[i];
@@ -39,46 +82,116 @@ __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_cons
   const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum)) / static_cast<float>(args.x.size);
   const float scale = 1 / sqrtf(mean + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
-  x.each([&](int64_t at, const float(&v)[V]) {
+  x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
     float out[V];
-    load_weight<V, T>(args.weight, args.weight_type, at, out);
+    weight.get(number, at, out);
     for (int i = 0; i < V; ++i) out[i] *= v[i] * scale;
     store<V>(out, y + at);
   });
 }
 
 template <class T, int V, class Shape>
-__global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
+__global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_constant__ RmsNormArgs args) {
+  begin_kernel();
+  using Reader = RowReader<T, V, Shape, T>;
+  const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size);
+  for_rows<Shape>(
+      args.x.count, [&](int64_t row) { return Reader(row_of<T>(args.x, row), args.x.size); },
+      [&](int64_t row, const Reader& x) { rms_norm_row(args, row, x, weight); });
+}
+
+template <class T, int V, class Shape>
+__global__ void __launch_bounds__(Shape::kBlock) add_rms_norm_rows(const __grid_constant__ RmsNormArgs args) {
   begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.x.count) return;
-  using Sum = typename Shape::Sum;
-  const RowReader<T, V, Shape> x(row_of<T>(args.x, row), args.x.size);
-  const Sum size = static_cast<Sum>(args.x.size);
-  Sum sum = 0;
-  x.each([&](int64_t, const float(&v)[V]) {
-    for (int i = 0; i < V; ++i) sum += v[i];
+  T* residual = row_of<T>(args.residual, row);
+  const RowReader<T, V, Shape, T, sizeof(T) == 2> added(row_of<T>(args.x, row), args.x.size);
+  added.each([&](int64_t at, const float(&v)[V]) {
+    float r[V];
+    load<V>(residual + at, r);
+    for (int i = 0; i < V; ++i) r[i] += v[i];
+    store<V>(r, residual + at);
   });
-  const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
-  // What rounding left of the mean is so little that its square may be taken off the squares' mean: nothing cancels.
-  Sum rests = 0, squares = 0;
+  // Each thread reads what it has written itself.
+  rms_norm_row(args, row, RowReader<T, V, Shape, T>(residual, args.x.size),
+               WeightReader<T, V, Shape>(args.weight, args.weight_type, args.x.size));
+}
+
+// A row's mean, in two parts, and the variance: what the first part leaves of the mean is so little that its square may be taken off the
+// mean of squares, and nothing cancels.
+struct Moments {
+  float mean, rest, variance;
+};
+
+template <class Sum>
+struct SumAndSquares {
+  Sum sum, squares;
+};
+template <class Sum>
+__device__ SumAndSquares<Sum> operator+(const SumAndSquares<Sum>& a, const SumAndSquares<Sum>& b) {
+  return {a.sum + b.sum, a.squares + b.squares};
+}
+template <class Sum>
+__device__ SumAndSquares<Sum> __shfl_xor_sync(unsigned lanes, const SumAndSquares<Sum>& x, int step) {
+  return {::__shfl_xor_sync(lanes, x.sum, step), ::__shfl_xor_sync(lanes, x.squares, step)};
+}
+
+// Halves take one of the row's elements for the first part, and one pass less: of n elements that cannot lose more than n units in the last
+// place of f32.
+template <class T, int V, class Shape>
+__device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_element, int64_t row_size) {
+  using Sum = typename Shape::Sum;
+  const Sum size = static_cast<Sum>(row_size);
+  float mean = some_element;
+  if constexpr (sizeof(T) > 2 || Shape::kVectors == 0) {
+    Sum sum = 0;
+    x.each([&](int64_t, const float(&v)[V]) {
+      for (int i = 0; i < V; ++i) sum += v[i];
+    });
+    mean = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
+  }
+  SumAndSquares<Sum> own = {0, 0};
   x.each([&](int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) {
       const float centred = v[i] - mean;
-      rests += centred;
-      squares += centred * centred;
+      own.sum += centred;
+      own.squares = fma(static_cast<Sum>(centred), static_cast<Sum>(centred), own.squares);
     }
   });
-  const float rest = static_cast<float>(row_sum<Shape::kThreads>(rests) / size);
-  const float variance = static_cast<float>(row_sum<Shape::kThreads>(squares) / size) - rest * rest;
-  const float scale = 1 / sqrtf((variance < 0 ? 0 : variance) + static_cast<float>(args.eps));
+  const auto all = row_sum<Shape::kThreads>(own);
+  const float rest = static_cast<float>(all.sum / size), variance = static_cast<float>(all.squares / size) - rest * rest;
+  return {mean, rest, variance < 0 ? 0 : variance};
+}
+
+template <class T, int V, class Shape>
+__device__ void layer_norm_row(const LayerNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x, const Moments& moments,
+                               const WeightReader<T, V, Shape>& weight, const WeightReader<T, V, Shape>& bias) {
+  const float scale = 1 / sqrtf(moments.variance + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
-  x.each([&](int64_t at, const float(&v)[V]) {
+  x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
     float w[V], b[V] = {};
-    load_weight<V, T>(args.weight, args.weight_type, at, w);
-    if (args.bias) load_weight<V, T>(args.bias, args.weight_type, at, b);
-    for (int i = 0; i < V; ++i) w[i] = (v[i] - mean - rest) * scale * w[i] + b[i];
+    weight.get(number, at, w);
+    if (bias.any()) bias.get(number, at, b);
+    for (int i = 0; i < V; ++i) w[i] = fmaf((v[i] - moments.mean - moments.rest) * scale, w[i], b[i]);
     store<V>(w, y + at);
+  });
+}
+
+template <class T, int V, class Shape>
+__global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
+  begin_kernel();
+  const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size), bias(args.bias, args.weight_type, args.x.size);
+  struct Loaded {
+    RowReader<T, V, Shape, T> x;
+    T first;
+  };
+  const auto load = [&](int64_t row) {
+    const T* const source = row_of<T>(args.x, row);
+    return Loaded{{source, args.x.size}, source[0]};
+  };
+  for_rows<Shape>(args.x.count, load, [&](int64_t row, const Loaded& loaded) {
+    layer_norm_row(args, row, loaded.x, moments_of(loaded.x, to_float(loaded.first), args.x.size), weight, bias);
   });
 }
 
@@ -89,22 +202,38 @@ template <class Args>
 using RowsKernel = void (*)(Args);
 
 template <class T, int V, class Shape>
-constexpr RowsKernel<const RmsNormArgs> kernel_of(const RmsNormArgs&) {
-  return rms_norm_rows<T, V, Shape>;
+constexpr RowsKernel<const RmsNormArgs> kernel_of(const RmsNormArgs& args) {
+  return args.residual.data ? add_rms_norm_rows<T, V, Shape> : rms_norm_rows<T, V, Shape>;
 }
 template <class T, int V, class Shape>
 constexpr RowsKernel<const LayerNormArgs> kernel_of(const LayerNormArgs&) {
   return layer_norm_rows<T, V, Shape>;
 }
 
+// Blocks for all rows, or as many as run at once, each for several rows.
+template <class Shape, class Kernel>
+unsigned blocks_of(Context& ctx, Kernel kernel, int64_t rows, bool several) {
+  const int64_t all = ceil_div<int64_t>(rows, Shape::kRowsPerBlock), multiprocessors = stream_of(ctx).multiprocessors();
+  if (!several || all <= multiprocessors) return static_cast<unsigned>(all);
+  int together = 1;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&together, kernel, Shape::kBlock, 0), "norm");
+  return static_cast<unsigned>(std::min<int64_t>(all, multiprocessors * std::max(1, together)));
+}
+
+// Then the residual is read and written as well, and a block has one row.
+bool adds(const RmsNormArgs& args) { return args.residual.data != nullptr; }
+bool adds(const LayerNormArgs&) { return false; }
+
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
+  constexpr bool kHalves = sizeof(T) == 2;
   const int64_t vectors = (args.x.size + V - 1) / V;
   const auto with = [&](auto shape) {
     using Shape = decltype(shape);
-    launch(ctx, op, kernel_of<T, V, Shape>(args), blocks_for(args.x.count, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
+    const auto kernel = kernel_of<T, V, Shape>(args);
+    launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, kHalves && !adds(args)), Shape::kBlock, 0, args);
   };
-  std::is_same_v<Args, LayerNormArgs> ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
+  kHalves ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
 }
 
 template <class Args>

@@ -23,32 +23,26 @@ __device__ T* head_of(const RopeOperand& operand, int64_t a, int64_t b, int64_t 
 template <class T, int V, bool kInterleaved>
 struct Pairs {
   static constexpr bool kTogether = kInterleaved && V > 1;  // single pairs need not be aligned
-  using Part = Pack<T, kTogether ? 2 * V : V>;
-  Part parts[kTogether ? 1 : 2];
+  static constexpr int kParts = kTogether ? 1 : 2, kPart = 2 * V / kParts;
+  float x[kParts][kPart];
 
-  __device__ T& at(int j, int side) {
-    if constexpr (kTogether) return parts[0].at[2 * j + side];
-    else return parts[side].at[j];
+  __device__ float& at(int j, int side) {
+    if constexpr (kTogether)
+      return x[0][2 * j + side];
+    else
+      return x[side][j];
   }
-  // Calls body(what lies at `i`, a part) for each part.
-  template <class Element, class Body>
-  __device__ void each(Element* head, int64_t i, int64_t half, Body&& body) {
-    Element* first = head + (kInterleaved ? 2 * i : i);
-    body(first, parts[0]);
-    if constexpr (!kTogether) body(first + (kInterleaved ? 1 : half), parts[1]);
-  }
-  __device__ void read(const T* head, int64_t i, int64_t half) {
-    each(head, i, half, [](const T* from, Part& part) { part = *reinterpret_cast<const Part*>(from); });
-  }
-  __device__ void write(T* head, int64_t i, int64_t half) {
-    each(head, i, half, [](T* to, const Part& part) { *reinterpret_cast<Part*>(to) = part; });
+  // Where part p of the pairs from i on lies.
+  template <class Element>
+  __device__ static Element* place(Element* head, int64_t i, int64_t half, int p) {
+    return head + (kInterleaved ? 2 * i + p : i + p * half);
   }
   __device__ void rotate(const float (&cos)[V], const float (&sin)[V]) {
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float x0 = to_float(at(j, 0)), x1 = to_float(at(j, 1));
-      at(j, 0) = from_float<T>(x0 * cos[j] - x1 * sin[j]);
-      at(j, 1) = from_float<T>(x0 * sin[j] + x1 * cos[j]);
+      const float x0 = at(j, 0), x1 = at(j, 1);
+      at(j, 0) = x0 * cos[j] - x1 * sin[j];
+      at(j, 1) = x0 * sin[j] + x1 * cos[j];
     }
   }
 };
@@ -74,16 +68,28 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
     return;
   }
   const int64_t i = static_cast<int64_t>(rest) * V;
-  Pairs<T, V, kInterleaved> pairs[kHeads];
+  using Own = Pairs<T, V, kInterleaved>;
+  Pack<T, Own::kPart> packs[kHeads][Own::kParts];
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h) pairs[h].read(x + h * work.x_step, i, args.half);
+  for (int h = 0; h < kHeads; ++h) {
+#pragma unroll
+    for (int p = 0; p < Own::kParts; ++p)
+      packs[h][p] = *reinterpret_cast<const Pack<T, Own::kPart>*>(Own::place(x + h * work.x_step, i, args.half, p));
+  }
   float cos[V], sin[V];
   load<V>(head_of<C>(args.cos, a, b, c) + i, cos);
   load<V>(head_of<C>(args.sin, a, b, c) + i, sin);
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {
-    pairs[h].rotate(cos, sin);
-    pairs[h].write(y + h * work.y_step, i, args.half);
+    Own own;
+#pragma unroll
+    for (int p = 0; p < Own::kParts; ++p) {
+#pragma unroll
+      for (int j = 0; j < Own::kPart; ++j) own.x[p][j] = to_float(packs[h][p].at[j]);
+    }
+    own.rotate(cos, sin);
+#pragma unroll
+    for (int p = 0; p < Own::kParts; ++p) store_whole<Own::kPart>(own.x[p], Own::place(y + h * work.y_step, i, args.half, p));
   }
 }
 

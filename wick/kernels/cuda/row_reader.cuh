@@ -15,14 +15,22 @@ struct RowShape {
   using Sum = std::conditional_t<kVectors == 0, double, float>;  // long chains need more
 };
 
-template <class T, int V, class Shape>
+// Kept as T halves take half the room, and are widened anew for each pass. kOnce: nobody reads the row again.
+template <class T, int V, class Shape, class Kept = float, bool kOnce = false>
 class RowReader {
  public:
   __device__ RowReader(const T* row, int64_t size) : row_(row), size_(size), lane_(static_cast<int>(threadIdx.x) % Shape::kThreads) {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        if (at(j) < size_) load<V>(row_ + at(j), x_[j]);
+        if (at(j) >= size_) continue;
+        if constexpr (kOnce) {
+          x_[j] = load_once<V>(row_ + at(j));
+        } else if constexpr (std::is_same_v<T, Kept>) {
+          x_[j] = *reinterpret_cast<const Pack<T, V>*>(row_ + at(j));
+        } else {
+          load<V>(row_ + at(j), x_[j].at);
+        }
       }
     }
   }
@@ -30,16 +38,25 @@ class RowReader {
   // Calls body(index of the first element, V elements) for the thread's share.
   template <class Body>
   __device__ void each(Body&& body) const {
+    each_numbered([&](int, int64_t at, const float(&x)[V]) { body(at, x); });
+  }
+  // The same with the vector's number among the thread's, which is known when the program is compiled; 0 where elements are not kept.
+  template <class Body>
+  __device__ void each_numbered(Body&& body) const {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        if (at(j) < size_) body(at(j), x_[j]);
+        if (at(j) >= size_) continue;
+        float x[V];
+#pragma unroll
+        for (int i = 0; i < V; ++i) x[i] = to_float(x_[j].at[i]);
+        body(j, at(j), x);
       }
     } else {
       for (int64_t i = int64_t{lane_} * V; i < size_; i += Shape::kThreads * V) {
         float x[V];
         load<V>(row_ + i, x);
-        body(i, x);
+        body(0, i, x);
       }
     }
   }
@@ -51,7 +68,7 @@ class RowReader {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
         if (at(j) >= size_) continue;
-        for (float& x : x_[j]) visit(x = map(x));
+        for (Kept& x : x_[j].at) visit(x = map(x));
       }
     } else {
       each([&](int64_t, const float(&x)[V]) {
@@ -79,7 +96,7 @@ class RowReader {
   const T* row_;
   int64_t size_;
   int lane_;
-  float x_[Shape::kVectors > 0 ? Shape::kVectors : 1][V];
+  Pack<Kept, V> x_[Shape::kVectors > 0 ? Shape::kVectors : 1];
 };
 
 // The row of this thread.
@@ -102,8 +119,8 @@ void with_row_shape(int64_t rows, int64_t vectors, Body&& body) {
   body(RowShape<1024, 0>());
 }
 
-// Calls body(RowShape) with one that fits rows that are worked on in several passes: a warp would need so many registers for a row that too few
-// find room (layer_norm of 2048 halves: 13.7 µs, a warp each).
+// Calls body(RowShape) with one that fits rows of halves whose weights stay in registers: a warp would need so many for a row that too few
+// find room.
 template <class Body>
 void with_wide_row_shape(int64_t rows, int64_t vectors, Body&& body) {
   constexpr int64_t kFewRows = 512;
