@@ -38,7 +38,7 @@ TEST(DrawWeight, SharesAndDraws) {
   EXPECT_EQ(share_of_weight(0, 1000), 1u);
   EXPECT_EQ(share_of_weight(0.25f, 1000), 250u);
   EXPECT_EQ(share_of_weight(0.2505f, 1000), 251u);
-  EXPECT_EQ(share_of_weight(1, ~uint64_t{0}), ~uint64_t{0});
+  EXPECT_EQ(share_of_weight(1, ~uint64_t{0} << 42), ~uint64_t{0} << 42);
   EXPECT_EQ(drawn_weight(0, 5), 1u);
   EXPECT_EQ(drawn_weight(~uint64_t{0}, 5), 5u);
   EXPECT_EQ(drawn_weight(~uint64_t{0}, ~uint64_t{0}), ~uint64_t{0});

@@ -20,8 +20,8 @@ namespace wick {
 
 inline constexpr int kHalvingBits = 24;
 inline constexpr uint32_t kWeightless = 42u << kHalvingBits;  // halvings of a token that is never drawn
-inline constexpr int kBinShift = kHalvingBits - 5;            // halvings are sorted into bins of 1/32 first
-inline constexpr int kBins = static_cast<int>(kWeightless >> kBinShift);
+inline constexpr int kDrawBinShift = kHalvingBits - 5;        // halvings are sorted into bins of 1/32 first
+inline constexpr int kDrawBins = static_cast<int>(kWeightless >> kDrawBinShift);
 inline constexpr int64_t kMostDrawTokens = (int64_t{1} << 22) - 1;  // of a vocabulary: the sum of weights has 64 bits
 
 // How one row's token is chosen.

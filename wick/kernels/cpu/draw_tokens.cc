@@ -62,18 +62,18 @@ class Walk {
       for (size_t i = 0; i < count; ++i) {
         const uint32_t own = q[first + i];
         if (own >= kWeightless) continue;
-        weights_[own >> kBinShift] += uint64_t{powers[i]} << 11 >> (own >> kHalvingBits);
-        ++counts_[own >> kBinShift];
+        weights_[own >> kDrawBinShift] += uint64_t{powers[i]} << 11 >> (own >> kHalvingBits);
+        ++counts_[own >> kDrawBinShift];
       }
     }
-    for (int bin = 1; bin < kBins; ++bin) {
+    for (int bin = 1; bin < kDrawBins; ++bin) {
       weights_[bin] += weights_[bin - 1];
       counts_[bin] += counts_[bin - 1];
     }
   }
 
-  uint64_t total() const { return weights_[kBins - 1]; }
-  int64_t count() const { return counts_[kBins - 1]; }
+  uint64_t total() const { return weights_[kDrawBins - 1]; }
+  int64_t count() const { return counts_[kDrawBins - 1]; }
 
   struct Place {
     uint64_t weight;  // up to and with this token
@@ -82,8 +82,8 @@ class Walk {
 
   // The first token that reaches the goal. There has to be one.
   Place find(const Goal& goal) {
-    const int bin = static_cast<int>(goal.weight ? std::lower_bound(weights_, weights_ + kBins, goal.weight) - weights_
-                                                 : std::lower_bound(counts_, counts_ + kBins, goal.count) - counts_);
+    const int bin = static_cast<int>(goal.weight ? std::lower_bound(weights_, weights_ + kDrawBins, goal.weight) - weights_
+                                                 : std::lower_bound(counts_, counts_ + kDrawBins, goal.count) - counts_);
     if (bin != sorted_bin_) sort(bin);
     uint64_t weight = bin > 0 ? weights_[bin - 1] : 0;
     int64_t count = bin > 0 ? counts_[bin - 1] : 0;
@@ -96,11 +96,11 @@ class Walk {
 
   // The weight of the tokens with fewer halvings than `least`.
   uint64_t weight_below(uint32_t least) const {
-    const uint32_t bin = least >> kBinShift;
+    const uint32_t bin = least >> kDrawBinShift;
     uint64_t weight = bin > 0 ? weights_[bin - 1] : 0;
     for (size_t i = 0; i < logits_.size(); ++i) {
       const uint32_t own = workspace_.halvings[i];
-      if (own >> kBinShift == bin && own < least) weight += draw_weight(own);
+      if (own >> kDrawBinShift == bin && own < least) weight += draw_weight(own);
     }
     return weight;
   }
@@ -113,7 +113,7 @@ class Walk {
     int32_t* end = workspace_.ids.data();
     for (size_t i = 0; i < logits_.size(); ++i) {
       *end = static_cast<int32_t>(i);
-      end += workspace_.halvings[i] >> kBinShift == static_cast<uint32_t>(bin);
+      end += workspace_.halvings[i] >> kDrawBinShift == static_cast<uint32_t>(bin);
     }
     std::sort(workspace_.ids.data(), end, [this](int32_t a, int32_t b) {
       const float x = logits_[static_cast<size_t>(a)], y = logits_[static_cast<size_t>(b)];
@@ -123,8 +123,8 @@ class Walk {
 
   std::span<const float> logits_;
   DrawWorkspace& workspace_;
-  uint64_t weights_[kBins] = {};  // up to and with a bin
-  int64_t counts_[kBins] = {};
+  uint64_t weights_[kDrawBins] = {};  // up to and with a bin
+  int64_t counts_[kDrawBins] = {};
   int sorted_bin_ = -1;
 };
 

@@ -23,7 +23,7 @@ constexpr int kThreads = 1024;
 constexpr int kSteps = 2 * kThreads;  // sums of a walk down
 constexpr int kRoom = 4096;           // tokens that are sorted at once
 constexpr int kBeside = 512;          // that are sorted where fewer would do: another goal may be among them
-static_assert(kBins <= kSteps && kRoom % kThreads == 0);
+static_assert(kDrawBins <= kSteps && kRoom % kThreads == 0);
 
 struct Sums {
   unsigned long long weight;
@@ -31,8 +31,8 @@ struct Sums {
 };
 
 struct Histogram {
-  unsigned long long weight[kBins];
-  unsigned count[kBins];
+  unsigned long long weight[kDrawBins];
+  unsigned count[kDrawBins];
 };
 
 struct Row {
@@ -46,7 +46,7 @@ struct Row {
   __device__ uint32_t halvings_of(float logit) const { return halvings(best, logit, draw.steepness); }
   // Whether a logit's bin is one of these: a comparison of halvings without rounding them down.
   __device__ auto in_bins(int first, int last) const {
-    constexpr float kWidth = 1.0f / (1 << (kHalvingBits - kBinShift));
+    constexpr float kWidth = 1.0f / (1 << (kHalvingBits - kDrawBinShift));
     return [=, best = best, steepness = draw.steepness](float logit) {
       const float y = (best - logit) * steepness;
       return y >= static_cast<float>(first) * kWidth && y < static_cast<float>(last + 1) * kWidth;
@@ -57,8 +57,8 @@ struct Row {
 // Whether the largest logit is the answer already.
 __device__ bool is_chosen(const DrawArgs& args, int64_t row) { return args.y[row] < 0 || args.draws[row].top_k == 1; }
 
-// Calls body(logit, id) for those of a row's tokens begin .. end - 1 whose logits are wanted. First asks for a few, then for all the
-// bodies.
+// Calls body(logit, id) for those of a row's tokens begin .. end - 1 whose logits are wanted: few, mostly, so the program holds body once
+// and reads their logits anew.
 template <int kBlockThreads, class Wanted, class Body>
 __device__ void for_tokens(const float* logits, int64_t begin, int64_t end, Wanted&& wanted, Body&& body) {
   constexpr int kTogether = 4, kVector = 4;
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kWeighThreads)
   begin_kernel();
   const int64_t row = first + blockIdx.x;
   if (is_chosen(args, row)) return;
-  for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kWeighThreads) {
+  for (int bin = static_cast<int>(threadIdx.x); bin < kDrawBins; bin += kWeighThreads) {
     sums.weight[bin] = 0;
     sums.count[bin] = 0;
   }
@@ -109,12 +109,12 @@ __global__ void __launch_bounds__(kWeighThreads)
   const auto has_weight = [&](float logit) { return x.halvings_of(logit) < kWeightless; };
   for_tokens<kWeighThreads>(x.logits, begin, min(x.size, begin + slice), has_weight, [&](float logit, uint32_t) {
     const uint32_t q = x.halvings_of(logit);
-    add_shared(&sums.weight[q >> kBinShift], draw_weight(q));
-    atomicAdd(&sums.count[q >> kBinShift], 1u);
+    add_shared(&sums.weight[q >> kDrawBinShift], draw_weight(q));
+    atomicAdd(&sums.count[q >> kDrawBinShift], 1u);
   });
   __syncthreads();
   Histogram& to = histograms[blockIdx.x * gridDim.y + blockIdx.y];
-  for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kWeighThreads) {
+  for (int bin = static_cast<int>(threadIdx.x); bin < kDrawBins; bin += kWeighThreads) {
     to.weight[bin] = sums.weight[bin];
     to.count[bin] = sums.count[bin];
   }
@@ -299,7 +299,7 @@ class Walk {
     for (int bin = static_cast<int>(threadIdx.x); bin < kSteps; bin += kThreads) {
       Sums sums = {0, 0};
 #pragma unroll 8
-      for (int i = 0; i < (bin < kBins ? slices : 0); ++i) sums = sums + Sums{histograms[i].weight[bin], histograms[i].count[bin]};
+      for (int i = 0; i < (bin < kDrawBins ? slices : 0); ++i) sums = sums + Sums{histograms[i].weight[bin], histograms[i].count[bin]};
       shared_.bins.weight[bin] = sums.weight;
       shared_.bins.count[bin] = sums.count;
     }
@@ -331,7 +331,7 @@ class Walk {
 
   // The weight of the tokens with fewer halvings.
   __device__ unsigned long long weight_below(uint32_t halvings) {
-    const int bin = static_cast<int>(halvings >> kBinShift);
+    const int bin = static_cast<int>(halvings >> kDrawBinShift);
     if (threadIdx.x == 0) shared_.added = sums_at(shared_.bins, bin - 1, {0, 0}).weight;
     run({.kind = Pass::kAddUp, .first_bin = bin, .last_bin = bin, .least = halvings});
     return shared_.added;
@@ -351,7 +351,7 @@ class Walk {
     Team<kClusters>::meet();
   }
 
-  // Collects the tokens of the bin, and of as many bins before it as there is room for; or a part of it in which the goal is reached.
+  // Collects the tokens of the bin, and of bins before it while they are few together; or a part of it in which the goal is reached.
   __device__ void collect(int bin, const Goal& goal) {
     const unsigned upto = shared_.bins.count[bin];
     unsigned long long low = 0, high = ~0ull;
