@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from torch_llama import Gguf, Llama
 
+
 def torch_logits(path, ids, device, dtype):
     model = Llama(path, device, dtype, len(ids))
     return model.forward(torch.tensor(ids, device=device), torch.arange(len(ids), device=device)).float().cpu()

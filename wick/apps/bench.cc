@@ -14,6 +14,7 @@
 #include "wick/apps/values.h"
 #include "wick/base/error.h"
 #include "wick/base/machine.h"
+#include "wick/base/splitmix.h"
 
 namespace wick::apps {
 namespace {
@@ -21,13 +22,8 @@ namespace {
 // The same "text" in every run: ids from a fixed sequence of random numbers (splitmix64).
 std::vector<int32_t> fixed_ids(int64_t count, int32_t vocab, uint64_t stream) {
   std::vector<int32_t> ids(static_cast<size_t>(count));
-  uint64_t state = stream * 0x632be59bd9b4e019u;
-  for (int32_t& id : ids) {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    id = static_cast<int32_t>((z ^ z >> 31) % static_cast<uint64_t>(vocab));
-  }
+  const uint64_t seed = stream * 0x632be59bd9b4e019u;
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(splitmix(seed, i) % static_cast<uint64_t>(vocab));
   return ids;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "wick/base/error.h"
+#include "wick/base/splitmix.h"
 #include "wick/kernels/block_format.h"
 
 namespace wick::apps {
@@ -12,23 +13,15 @@ constexpr int64_t kPieces = 4096;
 constexpr int64_t kSmallPiece = 32;  // elements: whole blocks of every type, or of all but the K formats
 constexpr int64_t kPiece = 256;
 
-constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
-
-uint64_t mix(uint64_t z) {
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-  return z ^ z >> 31;
-}
-
 }  // namespace
 
 RandomNumbers::RandomNumbers(std::string_view name, uint64_t stream) : state_(0xcbf29ce484222325u) {
   for (const char c : name) state_ = (state_ ^ static_cast<uint8_t>(c)) * 0x100000001b3u;  // FNV-1a
-  state_ = mix(state_ + mix(stream));
+  state_ = splitmix_mix(state_ + splitmix_mix(stream));
 }
 
-uint64_t RandomNumbers::next() { return mix(state_ += kStep); }
-uint64_t RandomNumbers::at(uint64_t index) const { return mix(state_ + (index + 1) * kStep); }
+uint64_t RandomNumbers::next() { return splitmix_mix(state_ += kSplitmixStep); }
+uint64_t RandomNumbers::at(uint64_t index) const { return splitmix(state_, index); }
 
 float RandomNumbers::normal() {
   // Twelve uniform numbers of 16 bits: their sum has a variance of 2^32 and a mean of 12 * 65535 / 2.

@@ -6,16 +6,10 @@
 #include <numbers>
 
 #include "wick/base/error.h"
+#include "wick/base/splitmix.h"
 
 namespace wick {
 namespace {
-
-uint64_t random_number(uint64_t seed, uint64_t draw) {
-  uint64_t z = seed + (draw + 1) * 0x9e3779b97f4a7c15u;
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-  return z ^ z >> 31;
-}
 
 void check_range(const char* name, double value, double low, double high) {
   require(value >= low && value <= high, "sampling: ", name, " is ", value, ", expected ", low, " to ", high);
@@ -46,7 +40,7 @@ TokenDraw token_draw(const SamplingParams& params, uint64_t seed, uint64_t draw)
     const double most = std::floor(-std::log2(static_cast<double>(params.min_p)) * (1 << kHalvingBits));
     chosen.least = static_cast<uint32_t>(std::min(most + 1, static_cast<double>(kWeightless)));
   }
-  chosen.random = random_number(seed, draw);
+  chosen.random = splitmix(seed, draw);
   return chosen;
 }
 

@@ -233,6 +233,7 @@ CudaStream::CudaStream(int index) : index_(index) {
   check(cudaSetDevice(index), "device");
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, index), "device");
   check(cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "device");
+  check(cudaDeviceGetAttribute(&compute_major_, cudaDevAttrComputeCapabilityMajor, index), "device");
   check(cudaDeviceGetAttribute(&can_run_together_, cudaDevAttrCooperativeLaunch, index), "device");
   void* fault = nullptr;
   check(cudaHostAlloc(&fault, sizeof(uint64_t), cudaHostAllocPortable | cudaHostAllocMapped), "stream");

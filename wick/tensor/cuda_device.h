@@ -70,6 +70,7 @@ class CudaStream final : public DeviceStream {
   uint64_t faults() const { return faults_; }  // how many have been thrown
   int multiprocessors() const { return multiprocessors_; }
   int shared_bytes() const { return shared_bytes_; }  // the most that a block may have
+  int compute_major() const { return compute_major_; }              // the compute capability's first number
   bool can_run_together() const { return can_run_together_ != 0; }  // blocks of a kernel that wait for each other
 
  private:
@@ -81,7 +82,7 @@ class CudaStream final : public DeviceStream {
   void drop_graphs();
 
   int index_;
-  int multiprocessors_ = 0, shared_bytes_ = 0, can_run_together_ = 0;
+  int multiprocessors_ = 0, shared_bytes_ = 0, compute_major_ = 0, can_run_together_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;  // of seconds_of
   cudaEvent_t marks_[kMarks] = {};                        // of the latest marks, in turn

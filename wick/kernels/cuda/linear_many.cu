@@ -69,12 +69,11 @@ __global__ void __launch_bounds__(Shape::kBlock) sum_and_norm_rows(const __grid_
   constexpr int V = kVector;
   const int64_t row = own_row<Shape>();
   if (row >= args.rows) return;
-  const auto place = [&](int j) { return int64_t{j * Shape::kThreads + static_cast<int>(threadIdx.x) % Shape::kThreads} * V; };
   float* const y = args.out.y + row * args.out.ld;
   float sums[Shape::kVectors][V], squares = 0;
 #pragma unroll
   for (int j = 0; j < Shape::kVectors; ++j) {
-    const int64_t at = place(j);
+    const int64_t at = Shape::template place<V>(j);
     if (at >= args.outputs) continue;
     float(&sum)[V] = sums[j];
     for (float& value : sum) value = 0;
@@ -95,7 +94,7 @@ __global__ void __launch_bounds__(Shape::kBlock) sum_and_norm_rows(const __grid_
   const float scale = 1 / sqrtf(row_sum<Shape::kThreads>(squares) / static_cast<float>(args.outputs) + args.eps);
 #pragma unroll
   for (int j = 0; j < Shape::kVectors; ++j) {
-    const int64_t at = place(j);
+    const int64_t at = Shape::template place<V>(j);
     if (at >= args.outputs) continue;
     float w[V];
     load<V>(args.norm + at, w);

@@ -21,16 +21,13 @@ __device__ void load_weight(const std::byte* weight, DType type, int64_t i, floa
 // halves, and the small first cache does not keep them.
 template <class T, int V, class Shape>
 class WeightReader {
-  static constexpr bool kKept = Shape::kVectors == 1 || Shape::kVectors == 2;
-
  public:
   // Without weights they are anything.
   __device__ WeightReader(const std::byte* weight, DType type, int64_t size) : weight_(weight), type_(type) {
-    if constexpr (kKept) {
-      const int lane = static_cast<int>(threadIdx.x) % Shape::kThreads;
+    if constexpr (Shape::kFew) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        const int64_t at = int64_t{j * Shape::kThreads + lane} * V;
+        const int64_t at = Shape::template place<V>(j);
         if (weight && at < size) load_weight<V, T>(weight, type, at, w_[j]);
       }
     }
@@ -38,7 +35,7 @@ class WeightReader {
   __device__ bool any() const { return weight_ != nullptr; }
   // Of the vector of that number, at index `at`.
   __device__ void get(int number, int64_t at, float (&w)[V]) const {
-    if constexpr (kKept) {
+    if constexpr (Shape::kFew) {
       for (int i = 0; i < V; ++i) w[i] = w_[number][i];
     } else {
       load_weight<V, T>(weight_, type_, at, w);
@@ -48,7 +45,7 @@ class WeightReader {
  private:
   const std::byte* weight_;
   DType type_;
-  float w_[kKept ? Shape::kVectors : 1][V];
+  float w_[Shape::kFew ? Shape::kVectors : 1][V];
 };
 
 // Calls body(row, what load(row) returned) for the rows of this thread's block, the next one's elements already on their way where
@@ -60,7 +57,7 @@ __device__ void for_rows(int64_t count, Load&& load, Body&& body) {
   auto now = load(row);
 #pragma unroll 1
   for (int64_t next; (next = row + int64_t{gridDim.x} * Shape::kRowsPerBlock) < count; row = next) {
-    if constexpr (Shape::kVectors == 1 || Shape::kVectors == 2) {
+    if constexpr (Shape::kFew) {
       auto coming = load(next);
       body(row, now);
       now = coming;
@@ -220,9 +217,9 @@ unsigned blocks_of(Context& ctx, Kernel kernel, int64_t rows, bool several) {
   return static_cast<unsigned>(std::min<int64_t>(all, multiprocessors * std::max(1, together)));
 }
 
-// Then the residual is read and written as well, and a block has one row.
-bool adds(const RmsNormArgs& args) { return args.residual.data != nullptr; }
-bool adds(const LayerNormArgs&) { return false; }
+// With a residual, which is read and written as well, a block has one row.
+bool takes_several(const RmsNormArgs& args) { return !args.residual.data; }
+bool takes_several(const LayerNormArgs&) { return true; }
 
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
@@ -231,9 +228,10 @@ void run_rows(Context& ctx, const char* op, const Args& args) {
   const auto with = [&](auto shape) {
     using Shape = decltype(shape);
     const auto kernel = kernel_of<T, V, Shape>(args);
-    launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, kHalves && !adds(args)), Shape::kBlock, 0, args);
+    launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, kHalves && takes_several(args)), Shape::kBlock, 0, args);
   };
-  kHalves ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
+  constexpr bool kWide = kHalves || std::is_same_v<Args, LayerNormArgs>;
+  kWide ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
 }
 
 template <class Args>

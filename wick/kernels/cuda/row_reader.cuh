@@ -12,14 +12,21 @@ struct RowShape {
   static constexpr int kVectors = kVectorsPerThread;
   static constexpr int kBlock = kThreads == kWarp ? 128 : kThreads;
   static constexpr int kRowsPerBlock = kBlock / kThreads;
+  static constexpr bool kFew = kVectors == 1 || kVectors == 2;   // there is room for more than a row's elements
   using Sum = std::conditional_t<kVectors == 0, double, float>;  // long chains need more
+
+  // Where vector j of this thread's begins.
+  template <int V>
+  __device__ static int64_t place(int j) {
+    return int64_t{j * kThreads + static_cast<int>(threadIdx.x) % kThreads} * V;
+  }
 };
 
 // Kept as T halves take half the room, and are widened anew for each pass. kOnce: nobody reads the row again.
 template <class T, int V, class Shape, class Kept = float, bool kOnce = false>
 class RowReader {
  public:
-  __device__ RowReader(const T* row, int64_t size) : row_(row), size_(size), lane_(static_cast<int>(threadIdx.x) % Shape::kThreads) {
+  __device__ RowReader(const T* row, int64_t size) : row_(row), size_(size) {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
@@ -53,7 +60,7 @@ class RowReader {
         body(j, at(j), x);
       }
     } else {
-      for (int64_t i = int64_t{lane_} * V; i < size_; i += Shape::kThreads * V) {
+      for (int64_t i = at(0); i < size_; i += Shape::kThreads * V) {
         float x[V];
         load<V>(row_ + i, x);
         body(0, i, x);
@@ -91,11 +98,10 @@ class RowReader {
   }
 
  private:
-  __device__ int64_t at(int j) const { return int64_t{j * Shape::kThreads + lane_} * V; }
+  __device__ static int64_t at(int j) { return Shape::template place<V>(j); }
 
   const T* row_;
   int64_t size_;
-  int lane_;
   Pack<Kept, V> x_[Shape::kVectors > 0 ? Shape::kVectors : 1];
 };
 
@@ -119,8 +125,8 @@ void with_row_shape(int64_t rows, int64_t vectors, Body&& body) {
   body(RowShape<1024, 0>());
 }
 
-// Calls body(RowShape) with one that fits rows of halves whose weights stay in registers: a warp would need so many for a row that too few
-// find room.
+// Calls body(RowShape) with one that fits rows whose weights stay in registers or that are worked on in several passes: a warp would need so
+// many for a row that too few find room.
 template <class Body>
 void with_wide_row_shape(int64_t rows, int64_t vectors, Body&& body) {
   constexpr int64_t kFewRows = 512;

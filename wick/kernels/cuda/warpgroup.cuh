@@ -15,9 +15,7 @@ inline constexpr int kPanelWidth = 64;
 // Whether ctx's device has them, and the binary code for it by the name of 90a: code for 90, or made of 80's, has none.
 inline bool has_warpgroups(Context& ctx) {
 #ifdef WICK_SM90A
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ctx.device().index()), "device");
-  return major == 9;
+  return stream_of(ctx).compute_major() == 9;
 #else
   (void)ctx;
   return false;
