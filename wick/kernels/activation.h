@@ -28,8 +28,8 @@ struct ActivationArgs {
 // y = function(gate), or function(gate) * up.
 // cpu: in f32, rounded once. Where e^-x overflows to infinity, silu and sigmoid are the zero they should be; gelu_tanh is
 // x / (1 + e^-t), t = 2 sqrt(2 / pi) (x + 0.044715 x^3); gelu through the tail of the normal distribution, which does not
-// cancel for negative x. For f16 and bf16 with relative errors of a fraction of their last place; gelu in bf16 below -5.5 only within 1.1e-7. cuda: in
-// f32, gelu through erfc; for f16 and bf16 with relative errors of 4e-5. On ctx's stream. ref: in f64.
+// cancel for negative x. For f16 and bf16 with relative errors of a fraction of their last place; gelu in bf16 below -5.5 only within
+// 1.1e-7. cuda: on ctx's stream, the same, f16 and bf16 with relative errors of 4e-5. ref: in f64.
 namespace ref {
 void activation(Context& ctx, const ActivationArgs& args);
 }

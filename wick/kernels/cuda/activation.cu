@@ -20,6 +20,25 @@ __device__ inline float normal_tail(float x) {
   return sum * t * fast_exp2(-0.72134752044f * x * x);
 }
 
+// The same to a few units in the last place of f32, fitted up to 13.3, where it is as small as f32 goes. The exponent is kept in two parts:
+// what rounding it once leaves would cost as much as the rest.
+__device__ inline float precise_normal_tail(float x) {
+  constexpr float kMost = 14, kRate = -0.72134752044f;  // -log2(e) / 2
+  const float size = fminf(fabsf(x), kMost);
+  const float t = fast_reciprocal(fmaf(0.3f, size, 1));
+  float sum = fmaf(0.036036465875f, t, -0.158714206176f);
+  sum = fmaf(sum, t, 0.208965483133f);
+  sum = fmaf(sum, t, -0.056096594646f);
+  sum = fmaf(sum, t, 0.129843744645f);
+  sum = fmaf(sum, t, 0.099522977273f);
+  sum = fmaf(sum, t, 0.120816904210f);
+  sum = fmaf(sum, t, 0.119625164862f);
+  const float square = size * size, exponent = kRate * square;
+  const float rest = fmaf(kRate, fmaf(size, size, -square), fmaf(kRate, square, -exponent));
+  const float power = fast_exp2(exponent);
+  return sum * t * fmaf(power, 0.69314718056f * rest, power);
+}
+
 // 1 / (1 + e^-x)
 template <class T>
 __device__ float sigmoid(float x) {
@@ -34,8 +53,7 @@ __device__ float apply(float x) {
   if constexpr (kFunction == Activation::kSilu) return kHalf ? x * sigmoid<T>(x) : silu(x);
   if constexpr (kFunction == Activation::kSigmoid) return sigmoid<T>(x);
   if constexpr (kFunction == Activation::kGelu) {
-    if constexpr (!kHalf) return 0.5f * x * erfcf(-0.70710678118654752f * x);
-    const float tail = normal_tail(x);
+    const float tail = kHalf ? normal_tail(x) : precise_normal_tail(x);
     return x * (x < 0 ? tail : 1 - tail);
   }
   if constexpr (kFunction == Activation::kGeluTanh) {

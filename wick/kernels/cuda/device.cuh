@@ -208,6 +208,18 @@ template <int kThreads, class T>
 __device__ T row_sum(T x) {
   return row_reduce<kThreads>(x, [](T a, T b) { return a + b; });
 }
+// The same where calls for one row after the other say by turns 0 and 1: one barrier is enough then.
+template <int kThreads, class T>
+__device__ T row_sum(T x, int turn) {
+  if constexpr (kThreads == kWarp) return row_sum<kThreads>(x);
+  __shared__ T parts[2][kThreads / kWarp];
+  x = row_sum<kWarp>(x);
+  if (threadIdx.x % kWarp == 0) parts[turn][threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = parts[turn][0];
+  for (int i = 1; i < kThreads / kWarp; ++i) x = x + parts[turn][i];
+  return x;
+}
 template <int kThreads>
 __device__ float row_max(float x) {
   return row_reduce<kThreads>(x, [](float a, float b) { return fmaxf(a, b); });

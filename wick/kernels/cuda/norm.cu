@@ -48,35 +48,36 @@ class WeightReader {
   float w_[Shape::kFew ? Shape::kVectors : 1][V];
 };
 
-// Calls body(row, what load(row) returned) for the rows of this thread's block, the next one's elements already on their way where
-// registers allow it.
+// Calls body(row, what load(row) returned, 0 and 1 by turns) for the rows of this thread's block, the next one's elements already on their
+// way where registers allow it.
 template <class Shape, class Load, class Body>
 __device__ void for_rows(int64_t count, Load&& load, Body&& body) {
   int64_t row = own_row<Shape>();
   if (row >= count) return;
   auto now = load(row);
+  int turn = 0;
 #pragma unroll 1
-  for (int64_t next; (next = row + int64_t{gridDim.x} * Shape::kRowsPerBlock) < count; row = next) {
+  for (int64_t next; (next = row + int64_t{gridDim.x} * Shape::kRowsPerBlock) < count; row = next, turn ^= 1) {
     if constexpr (Shape::kFew) {
       auto coming = load(next);
-      body(row, now);
+      body(row, now, turn);
       now = coming;
     } else {
-      body(row, now);
+      body(row, now, turn);
       now = load(next);
     }
   }
-  body(row, now);
+  body(row, now, turn);
 }
 
 template <class T, int V, class Shape>
 __device__ void rms_norm_row(const RmsNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x,
-                             const WeightReader<T, V, Shape>& weight) {
+                             const WeightReader<T, V, Shape>& weight, int turn) {
   typename Shape::Sum sum = 0;
   x.each([&](int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) sum += v[i] * v[i];
   });
-  const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum)) / static_cast<float>(args.x.size);
+  const float mean = static_cast<float>(row_sum<Shape::kThreads>(sum, turn)) / static_cast<float>(args.x.size);
   const float scale = 1 / sqrtf(mean + static_cast<float>(args.eps));
   T* y = row_of<T>(args.y, row);
   x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_cons
   const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size);
   for_rows<Shape>(
       args.x.count, [&](int64_t row) { return Reader(row_of<T>(args.x, row), args.x.size); },
-      [&](int64_t row, const Reader& x) { rms_norm_row(args, row, x, weight); });
+      [&](int64_t row, const Reader& x, int turn) { rms_norm_row(args, row, x, weight, turn); });
 }
 
 template <class T, int V, class Shape>
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(Shape::kBlock) add_rms_norm_rows(const __grid_
   });
   // Each thread reads what it has written itself.
   rms_norm_row(args, row, RowReader<T, V, Shape, T>(residual, args.x.size),
-               WeightReader<T, V, Shape>(args.weight, args.weight_type, args.x.size));
+               WeightReader<T, V, Shape>(args.weight, args.weight_type, args.x.size), 0);
 }
 
 // A row's mean, in two parts, and the variance: what the first part leaves of the mean is so little that its square may be taken off the
@@ -137,7 +138,7 @@ __device__ SumAndSquares<Sum> __shfl_xor_sync(unsigned lanes, const SumAndSquare
 // Halves take one of the row's elements for the first part, and one pass less: of n elements that cannot lose more than n units in the last
 // place of f32.
 template <class T, int V, class Shape>
-__device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_element, int64_t row_size) {
+__device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_element, int64_t row_size, int turn) {
   using Sum = typename Shape::Sum;
   const Sum size = static_cast<Sum>(row_size);
   float mean = some_element;
@@ -146,7 +147,7 @@ __device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_ele
     x.each([&](int64_t, const float(&v)[V]) {
       for (int i = 0; i < V; ++i) sum += v[i];
     });
-    mean = static_cast<float>(row_sum<Shape::kThreads>(sum) / size);
+    mean = static_cast<float>(row_sum<Shape::kThreads>(sum, turn) / size);
   }
   SumAndSquares<Sum> own = {0, 0};
   x.each([&](int64_t, const float(&v)[V]) {
@@ -156,7 +157,7 @@ __device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_ele
       own.squares = fma(static_cast<Sum>(centred), static_cast<Sum>(centred), own.squares);
     }
   });
-  const auto all = row_sum<Shape::kThreads>(own);
+  const auto all = row_sum<Shape::kThreads>(own, turn);
   const float rest = static_cast<float>(all.sum / size), variance = static_cast<float>(all.squares / size) - rest * rest;
   return {mean, rest, variance < 0 ? 0 : variance};
 }
@@ -164,19 +165,20 @@ __device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_ele
 template <class T, int V, class Shape>
 __device__ void layer_norm_row(const LayerNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x, const Moments& moments,
                                const WeightReader<T, V, Shape>& weight, const WeightReader<T, V, Shape>& bias) {
-  const float scale = 1 / sqrtf(moments.variance + static_cast<float>(args.eps));
+  const float scale = 1 / sqrtf(moments.variance + static_cast<float>(args.eps)), shift = -moments.rest * scale;
   T* y = row_of<T>(args.y, row);
   x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
     float w[V], b[V] = {};
     weight.get(number, at, w);
     if (bias.any()) bias.get(number, at, b);
-    for (int i = 0; i < V; ++i) w[i] = fmaf((v[i] - moments.mean - moments.rest) * scale, w[i], b[i]);
+    for (int i = 0; i < V; ++i) w[i] = fmaf(fmaf(v[i] - moments.mean, scale, shift), w[i], b[i]);
     store<V>(w, y + at);
   });
 }
 
 template <class T, int V, class Shape>
-__global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
+__global__ void __launch_bounds__(Shape::kBlock, sizeof(T) == 2 || Shape::kThreads == kWarp ? 1 : 768 / Shape::kBlock)
+    layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
   begin_kernel();
   const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size), bias(args.bias, args.weight_type, args.x.size);
   struct Loaded {
@@ -187,8 +189,8 @@ __global__ void __launch_bounds__(Shape::kBlock) layer_norm_rows(const __grid_co
     const T* const source = row_of<T>(args.x, row);
     return Loaded{{source, args.x.size}, source[0]};
   };
-  for_rows<Shape>(args.x.count, load, [&](int64_t row, const Loaded& loaded) {
-    layer_norm_row(args, row, loaded.x, moments_of(loaded.x, to_float(loaded.first), args.x.size), weight, bias);
+  for_rows<Shape>(args.x.count, load, [&](int64_t row, const Loaded& loaded, int turn) {
+    layer_norm_row(args, row, loaded.x, moments_of(loaded.x, to_float(loaded.first), args.x.size, turn), weight, bias);
   });
 }
 
@@ -217,20 +219,25 @@ unsigned blocks_of(Context& ctx, Kernel kernel, int64_t rows, bool several) {
   return static_cast<unsigned>(std::min<int64_t>(all, multiprocessors * std::max(1, together)));
 }
 
-// With a residual, which is read and written as well, a block has one row.
-bool takes_several(const RmsNormArgs& args) { return !args.residual.data; }
-bool takes_several(const LayerNormArgs&) { return true; }
+// Rows of halves, and those that are worked on in two passes; not with a residual, which is read and written as well.
+template <class T>
+bool takes_several(const RmsNormArgs& args) {
+  return sizeof(T) == 2 && !args.residual.data;
+}
+template <class T>
+bool takes_several(const LayerNormArgs&) {
+  return true;
+}
 
 template <class T, int V, class Args>
 void run_rows(Context& ctx, const char* op, const Args& args) {
-  constexpr bool kHalves = sizeof(T) == 2;
   const int64_t vectors = (args.x.size + V - 1) / V;
   const auto with = [&](auto shape) {
     using Shape = decltype(shape);
     const auto kernel = kernel_of<T, V, Shape>(args);
-    launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, kHalves && takes_several(args)), Shape::kBlock, 0, args);
+    launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, takes_several<T>(args)), Shape::kBlock, 0, args);
   };
-  constexpr bool kWide = kHalves || std::is_same_v<Args, LayerNormArgs>;
+  constexpr bool kWide = sizeof(T) == 2 || std::is_same_v<Args, LayerNormArgs>;
   kWide ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
 }
 

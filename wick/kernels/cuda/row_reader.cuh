@@ -131,6 +131,7 @@ template <class Body>
 void with_wide_row_shape(int64_t rows, int64_t vectors, Body&& body) {
   constexpr int64_t kFewRows = 512;
   if (vectors > 64 && vectors <= 256 && rows > kFewRows) return body(RowShape<128, 2>());
+  if (vectors > 256 && vectors <= 512 && rows > kFewRows) return body(RowShape<256, 2>());
   with_row_shape(rows, vectors, body);
 }
 
