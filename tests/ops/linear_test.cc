@@ -146,7 +146,7 @@ TEST_P(LinearOnDevice, BatchesOfRows) {
   Context plain;
   const bool cpu = ctx->device().is_cpu();
   for (const DType type : kTypes) {
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 256}, {300, 512}, {70, 4096}, {520, 1280}}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 256}, {300, 512}, {70, 4096}, {520, 1280}, {72, 9216}}) {
       const Tensor stored = random_weight(type, n, k, 7);
       const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, stored));
       PackedWeight twin = ops::pack_weight(plain, stored);

@@ -25,6 +25,14 @@ __global__ void __launch_bounds__(Shape::kBlock) round_rows(const __grid_constan
   begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.rows) return;
+  float weights[Shape::kFew ? Shape::kVectors : 1][V];  // on their way with x where there is room for them
+  if constexpr (Shape::kFew) {
+#pragma unroll
+    for (int j = 0; j < Shape::kVectors; ++j) {
+      const int64_t at = Shape::template place<V>(j);
+      if (args.norm && at < args.k) load<V>(args.norm + at, weights[j]);
+    }
+  }
   const RowReader<float, V, Shape> x(args.x + row * args.ldx, args.k);
   float scale = 1;
   if (args.norm) {
@@ -35,10 +43,10 @@ __global__ void __launch_bounds__(Shape::kBlock) round_rows(const __grid_constan
     scale = 1 / sqrtf(static_cast<float>(row_sum<Shape::kThreads>(sum)) / static_cast<float>(args.k) + args.eps);
   }
   __nv_bfloat16* const out = args.out + row * args.ld;
-  x.each([&](int64_t at, const float(&v)[V]) {
+  x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
     float y[V];
-    if (args.norm) load<V>(args.norm + at, y);
-    for (int i = 0; i < V; ++i) y[i] = args.norm ? y[i] * (v[i] * scale) : v[i];
+    if (args.norm && !Shape::kFew) load<V>(args.norm + at, y);
+    for (int i = 0; i < V; ++i) y[i] = args.norm ? (Shape::kFew ? weights[number][i] : y[i]) * (v[i] * scale) : v[i];
     store<V>(y, out + at);
   });
   for (int64_t i = args.k + static_cast<int>(threadIdx.x) % Shape::kThreads; i < args.ld; i += Shape::kThreads)
@@ -170,6 +178,11 @@ bool of_one_type(std::span<const WeightSegment> segments) { return neighbours(se
 // Whether so few rows are faster without cuBLASLt, for which blocks have to be unpacked first.
 bool suits_batch(DType type, int64_t rows) { return is_quantised(type) && rows <= kBatchRows; }
 
+// All of the product, or swiglu of it, in one kernel; false where there is none.
+bool multiply_at_once(Context& ctx, const RoundedInput& x, const PackedWeight& weight, const LinearOutput& out, bool swiglu) {
+  return of_one_type(weight.segments) && linear_clusters(ctx, x, weight.segments, out, swiglu);
+}
+
 // The product of neighbours with x, where it belongs.
 void multiply(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out) {
   const ScratchScope scope(ctx);
@@ -212,11 +225,12 @@ void round(Context& ctx, const float* x, int64_t ldx, int64_t rows, int64_t k, c
 // The product, and the norm of what it leaves in y where that is wanted.
 void multiply_and_norm(Context& ctx, const RoundedInput& x, const LinearArgs& args, const LinearOutput& out) {
   auto* const normed = reinterpret_cast<__nv_bfloat16*>(args.normed_bf16);
-  const BatchShares shares = normed ? shares_of(ctx, x, *args.weight) : BatchShares();
+  const bool done = multiply_at_once(ctx, x, *args.weight, out, false);
+  const BatchShares shares = normed && !done ? shares_of(ctx, x, *args.weight) : BatchShares();
   if (shares.count > 0) {
     if (sum_and_norm(ctx, {shares, args.rows, args.weight->rows, out, args.next_norm, static_cast<float>(args.eps), normed})) return;
     merge_products(ctx, shares, args.rows, args.weight->rows, out);
-  } else {
+  } else if (!done) {
     multiply_all(ctx, x, *args.weight, out);
   }
   if (normed) round(ctx, args.y, args.ldy, args.rows, args.weight->rows, args.next_norm, args.eps, normed);
@@ -244,6 +258,7 @@ void linear_many(Context& ctx, const LinearArgs& args) {
   auto* const y_bf16 = reinterpret_cast<__nv_bfloat16*>(args.y_bf16);
   if (!args.swiglu) return multiply_and_norm(ctx, x, args, {args.y, args.ldy, args.bias, args.accumulate, y_bf16});
   const int64_t outputs = args.weight->rows;
+  if (multiply_at_once(ctx, x, *args.weight, {args.y, args.ldy, args.bias, false, y_bf16}, true)) return;
   BatchShares product = shares_of(ctx, x, *args.weight);
   if (product.count == 0) {
     float* const whole = ctx.scratch<float>(args.rows * outputs).data();

@@ -178,14 +178,7 @@ __global__ void __launch_bounds__(kThreads) unpack_blocks(const __grid_constant_
 // Segments as the rows of one matrix of bf16, those of a block format unpacked to scratch of the caller's scope; null where they lie apart.
 const void* one_matrix(Context& ctx, std::span<const WeightSegment> segments) {
   const WeightSegment& first = segments[0];
-  if (!is_quantised(first.type)) {
-    const std::byte* next = first.storage->data();
-    for (const WeightSegment& segment : segments) {
-      if (segment.storage->data() != next) return nullptr;
-      next += segment.rows * padded_inputs(segment.k) * static_cast<int64_t>(sizeof(Element));
-    }
-    return first.storage->data();
-  }
+  if (!is_quantised(first.type)) return plain_matrix(segments);
   Element* const unpacked = ctx.scratch<Element>(outputs_of(segments) * first.k).data();
   Element* next = unpacked;
   for (const WeightSegment& segment : segments) {
@@ -241,6 +234,15 @@ int shares_for(int64_t rows, int64_t outputs, int64_t k, int multiprocessors) {
 }
 
 }  // namespace
+
+const Element* plain_matrix(std::span<const WeightSegment> segments) {
+  const std::byte* next = segments[0].storage->data();
+  for (const WeightSegment& segment : segments) {
+    if (segment.storage->data() != next) return nullptr;
+    next += segment.rows * padded_inputs(segment.k) * static_cast<int64_t>(sizeof(Element));
+  }
+  return reinterpret_cast<const Element*>(segments[0].storage->data());
+}
 
 bool linear_blas(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out) {
   if (run_blas(ctx, x, segments, out)) return true;

@@ -55,13 +55,17 @@ __device__ inline void finish_products() {
 }
 
 // clang-format off
-#define WICK_NAMES_32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+#define WICK_NAMES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define WICK_NAMES_16 WICK_NAMES_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define WICK_NAMES_32 WICK_NAMES_16 ", " \
                       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define WICK_NAMES_64 WICK_NAMES_32 ", " \
                       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
                       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define WICK_FOUR(c, i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
 #define WICK_SIXTEEN(c, i) WICK_FOUR(c, i), WICK_FOUR(c, i + 1), WICK_FOUR(c, i + 2), WICK_FOUR(c, i + 3)
+#define WICK_8(c) WICK_FOUR(c, 0), WICK_FOUR(c, 1)
+#define WICK_16(c) WICK_SIXTEEN(c, 0)
 #define WICK_32(c) WICK_SIXTEEN(c, 0), WICK_SIXTEEN(c, 4)
 #define WICK_64(c) WICK_32(c), WICK_SIXTEEN(c, 8), WICK_SIXTEEN(c, 12)
 #define WICK_PRODUCT_OF(type, shape, names, operands, add, ...)                                                        \
@@ -78,8 +82,8 @@ __device__ inline void finish_products() {
 #define WICK_PRODUCT(...) __trap();
 #endif
 
-// c (+)= a b:  64 x 64 or 64 x 128, 16 deep; a in registers, or 64 rows of a tile from one of its columns on. kAcross: a row of the tile b is
-// one of the 16, its elements the columns; else the other way round.
+// c (+)= a b:  64 x 16, 32, 64 or 128, 16 deep; a in registers, or 64 rows of a tile from one of its columns on. kAcross: a row of the tile
+// b is one of the 16, its elements the columns; else the other way round.
 template <class T, bool kAcross>
 __device__ void multiply_group(float (&c)[8][4], const unsigned (&a)[4], uint64_t b, bool add) {
   WICK_PRODUCT("m64n64k16", WICK_NAMES_32, "{%32, %33, %34, %35}, %36, p, 1, 1, %38", "%37",
@@ -95,15 +99,29 @@ __device__ void multiply_group(float (&c)[8][4], uint64_t a, uint64_t b, bool ad
   WICK_PRODUCT("m64n64k16", WICK_NAMES_32, "%32, %33, p, 1, 1, 0, %35", "%34",
                WICK_32(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
 }
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[4][4], uint64_t a, uint64_t b, bool add) {
+  WICK_PRODUCT("m64n32k16", WICK_NAMES_16, "%16, %17, p, 1, 1, 0, %19", "%18",
+               WICK_16(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[2][4], uint64_t a, uint64_t b, bool add) {
+  WICK_PRODUCT("m64n16k16", WICK_NAMES_8, "%8, %9, p, 1, 1, 0, %11", "%10",
+               WICK_8(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
 
 #undef WICK_PRODUCT
 #undef WICK_PRODUCT_OF
 #undef WICK_64
 #undef WICK_32
+#undef WICK_16
+#undef WICK_8
 #undef WICK_SIXTEEN
 #undef WICK_FOUR
 #undef WICK_NAMES_64
 #undef WICK_NAMES_32
+#undef WICK_NAMES_16
+#undef WICK_NAMES_8
 // clang-format on
 
 }  // namespace wick::cuda
