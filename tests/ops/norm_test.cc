@@ -214,20 +214,42 @@ TEST_P(LayerNormOnDevice, AMeanFarFromZeroCostsNothing) {
 }
 
 // The first elements stand in for the mean: when they lie far from it, or hold all of the row's spread, nothing may cancel.
-TEST(LayerNorm, FirstElementsFarFromTheMeanCostNothing) {
+TEST_P(LayerNormOnDevice, FirstElementsFarFromTheMeanCostNothing) {
   constexpr int64_t n = 2048;
   const Tensor w = normal_tensor({n}, DType::kF32, 5), b = normal_tensor({n}, DType::kF32, 6);
-  for (const float far : {30.0f, -1e4f}) {
-    for (const int64_t count : {1, 16, 40}) {
-      const Tensor x = normal_tensor({4, n}, DType::kF32, 4);
-      for (int64_t row = 0; row < 4; ++row) {
-        for (int64_t i = 0; i < count; ++i) x.data<float>()[row * n + i] += far;
+  for (const DType type : kHalfAndSingle) {
+    for (const float far : {30.0f, -1e4f}) {
+      for (const int64_t count : {1, 16, 40}) {
+        Tensor x = normal_tensor({4, n}, DType::kF32, 4);
+        for (int64_t row = 0; row < 4; ++row) {
+          for (int64_t i = 0; i < count; ++i) x.data<float>()[row * n + i] += far;
+        }
+        x = x.to(type);
+        const Tensor expected = layer_reference(x, w, b);
+        for (const auto& ctx : contexts(GetParam())) {
+          Nmse nmse;
+          nmse.add(ops::layer_norm(*ctx, on(*ctx, x), on(*ctx, w), on(*ctx, b), kEps), expected);
+          EXPECT_LE(nmse.error(), type == DType::kF32 ? 1e-12 : elementwise_bound(type))
+              << far << " " << count << " " << dtype_name(type) << " " << name_of(*ctx);
+        }
       }
-      const Tensor expected = layer_reference(x, w, b);
-      for (const auto& ctx : contexts()) {
-        Nmse nmse;
-        nmse.add(ops::layer_norm(*ctx, x, w, b, kEps), expected);
-        EXPECT_LE(nmse.error(), 1e-12) << far << " " << count << " " << name_of(*ctx);
+    }
+  }
+}
+
+// More rows than a GPU has multiprocessors: its blocks take several, one after the other.
+TEST_P(LayerNormOnDevice, ManyRows) {
+  for (const DType type : kHalfAndSingle) {
+    for (const int64_t n : {40, 2048}) {
+      const Tensor x = normal_tensor({1501, n}, type, 1), w = normal_tensor({n}, type, 2), b = normal_tensor({n}, type, 3);
+      const Tensor expected = layer_reference(x, w, b), expected_rms = reference(x, w);
+      for (const auto& ctx : contexts(GetParam())) {
+        const Tensor all = on(*ctx, x), weight = on(*ctx, w);
+        Nmse layer, rms;
+        layer.add(ops::layer_norm(*ctx, all, weight, on(*ctx, b), kEps), expected);
+        rms.add(ops::rms_norm(*ctx, all, weight, kEps), expected_rms);
+        EXPECT_LE(layer.error(), elementwise_bound(type)) << n << " " << dtype_name(type) << " " << name_of(*ctx);
+        EXPECT_LE(rms.error(), elementwise_bound(type)) << n << " " << dtype_name(type) << " " << name_of(*ctx);
       }
     }
   }
