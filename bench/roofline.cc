@@ -55,17 +55,30 @@ WICK_LOOP(bytes_512, "vpdpbusd %%zmm12, %%zmm13, %%zmm")
 WICK_LOOP(bf16_512, "vdpbf16ps %%zmm12, %%zmm13, %%zmm")
 #undef WICK_LOOP
 
-// Of whole tiles: the shapes are set at every call.
-void bf16_tiles(int64_t turns) {
+// Of tiles of 16 rows; the shapes are set at every call.
+void set_tiles(int64_t inputs_bytes) {
   cpu::TileShapes shapes;
-  for (int tile = 0; tile < 8; ++tile) shapes.set(tile, 16);
+  for (int tile = 0; tile < 6; ++tile) shapes.set(tile, 16);
+  shapes.set(6, 16, inputs_bytes);
+  shapes.set(7, inputs_bytes / 4);
   shapes.load();
-  asm volatile("1:\n .irp r,0,1,2,3,4,5,0,1,2,3,4,5\n tdpbf16ps %%tmm7, %%tmm6, %%tmm\\r\n .endr\n dec %0\n jnz 1b" : "+r"(turns) : : "cc");
-  cpu::release_tiles();
 }
+#define WICK_TILE_LOOP(name, instruction, inputs_bytes)                                                                     \
+  void name(int64_t turns) {                                                                                                \
+    set_tiles(inputs_bytes);                                                                                                \
+    asm volatile("1:\n .irp r,0,1,2,3,4,5,0,1,2,3,4,5\n " instruction " %%tmm7, %%tmm6, %%tmm\\r\n .endr\n dec %0\n jnz 1b" \
+                 : "+r"(turns)                                                                                              \
+                 :                                                                                                          \
+                 : "cc");                                                                                                   \
+    cpu::release_tiles();                                                                                                   \
+  }
+WICK_TILE_LOOP(bf16_tiles, "tdpbf16ps", 64)
+WICK_TILE_LOOP(block_tiles, "tdpbssd", 32)
+#undef WICK_TILE_LOOP
 
 Instruction multiplier(Isa isa, DType type) {
   const bool wide = isa != Isa::kAvx2, vnni = has_vnni(isa);
+  if (is_quantised(type) && isa == Isa::kAvx512Amx) return {"TDPBSSD of blocks", 16384, block_tiles};
   if (is_quantised(type)) return vnni ? Instruction{"VPDPBUSD", 128, bytes_512} : Instruction{"VPMADDUBSW", 64, bytes_256};
   if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return {"TDPBF16PS", 16384, bf16_tiles};
   if (type == DType::kBF16 && vnni) return {"VDPBF16PS", 64, bf16_512};
@@ -191,13 +204,10 @@ void run(int threads) {
   for (const Isa isa : kMeasured) {
     if (!isa_available(isa)) continue;
     Context ctx(Device::cpu(), {.threads = threads, .isa = isa});
-    if (isa == Isa::kAvx512Amx) {  // its only kernel of its own
-      measure_products(ctx, table, DType::kBF16);
-      continue;
-    }
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
-      measure_products(ctx, table, type);
+      if (isa != Isa::kAvx512Amx || type == DType::kBF16 || is_quantised(type)) measure_products(ctx, table, type);
     }
+    if (isa == Isa::kAvx512Amx) continue;  // attention over pages has no kernel of its own
     for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
       std::vector<Case> cases;
       for (const auto& [depth, rows] : {std::pair<int64_t, int64_t>{65536, 1}, {65536, 4}, {3584, 512}}) cases.push_back(attention_case(ctx, type, depth, rows));

@@ -8,6 +8,7 @@
 #define WICK_TILE_LOAD(tile, from, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(from), "r"(stride) : "memory")
 #define WICK_TILE_STORE(tile, to, stride) asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(to), "r"(stride) : "memory")
 #define WICK_TILE_MULTIPLY(sums, x, w) asm volatile("tdpbf16ps %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
+#define WICK_TILE_MULTIPLY_BYTES(sums, x, w) asm volatile("tdpbssd %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
 
 namespace wick::cpu {
 namespace {
@@ -20,9 +21,9 @@ struct alignas(64) TileShapes {
   uint16_t row_bytes[16] = {};
   uint8_t rows[16] = {};
 
-  void set(int tile, int64_t tile_rows) {
+  void set(int tile, int64_t tile_rows, int64_t bytes = 64) {
     rows[tile] = static_cast<uint8_t>(tile_rows);
-    row_bytes[tile] = 64;
+    row_bytes[tile] = static_cast<uint16_t>(bytes);
   }
   void load() const { asm volatile("ldtilecfg %0" : : "m"(*this)); }
 };

@@ -59,11 +59,44 @@ InputRows take_rows(Context& ctx, const Input& in, int64_t begin, int64_t end, f
   return {normed, in.k};
 }
 
+// Rows in tiles, of a kind for AMX or one for other products, and their remainders behind all of them where there are some.
+class Tiles {
+ public:
+  Tiles() = default;
+  Tiles(Context& ctx, int64_t rows, int64_t k, bool remainders) : blocks_(k / kQuantBlock) {
+    const bool wide = ctx.isa() == Isa::kAvx512Amx;
+    rows_together_ = wide ? kWideRows : kTileRows;
+    count_ = ceil_div(rows, rows_together_) * blocks_;
+    remainders_ = remainders;
+    const int64_t all = remainders ? 2 * count_ : count_;
+    if (wide) {
+      wide_ = ctx.scratch<WideTile>(all).data();
+    } else {
+      tiles_ = ctx.scratch<ActivationTile>(all).data();
+    }
+  }
+  int64_t rows_together() const { return rows_together_; }
+
+  // Rounds rows from `begin`, a multiple of rows_together(), on.
+  void round([[maybe_unused]] const float* x, [[maybe_unused]] int64_t ldx, [[maybe_unused]] int64_t begin,
+             [[maybe_unused]] int64_t rows) const {
 #if defined(__x86_64__)
-constexpr auto quantise_tile_row = quantise_tile_row_avx512vnni;
-#else
-void quantise_tile_row(const float*, int64_t, int64_t, int64_t, ActivationTile*, ActivationTile*) {}  // never wanted
+    const int64_t first = begin / rows_together_ * blocks_, k = blocks_ * kQuantBlock;
+    if (wide_) return quantise_wide_row_avx512vnni(x, ldx, rows, k, wide_ + first, remainders_ ? wide_ + first + count_ : nullptr);
+    if (tiles_) quantise_tile_row_avx512vnni(x, ldx, rows, k, tiles_ + first, remainders_ ? tiles_ + first + count_ : nullptr);
 #endif
+  }
+  void put(Activations& x) const {
+    x.tiles = tiles_;
+    x.wide_tiles = wide_;
+  }
+
+ private:
+  int64_t blocks_ = 0, rows_together_ = 1, count_ = 0;
+  bool remainders_ = false;
+  ActivationTile* tiles_ = nullptr;
+  WideTile* wide_ = nullptr;
+};
 
 // Rounds an input in every form that some segment needs. Rows are normalised a few at a time, into memory of the thread's own, and rounded
 // while they are in its cache; only what is multiplied in f32 is kept.
@@ -75,24 +108,21 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   const int64_t rows = in.rows, k = in.k;
   const bool in_tiles = quantised && wants_tiles(ctx.isa(), precise ? 2 * rows : rows);
   const bool in_blocks = quantised && !in_tiles;
-  const int64_t step = in_tiles ? kTileRows : 1, steps = ceil_div(rows, step);  // rows that are rounded together
+  const Tiles tiles = in_tiles ? Tiles(ctx, rows, k, precise) : Tiles();
+  const int64_t step = tiles.rows_together(), steps = ceil_div(rows, step);
   ActivationBuffers out;
   if (in_blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
   if (bf16) {
     out.bf16 = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
     out.bf16.data = ctx.scratch<uint16_t>(rows * out.bf16.ld).data();
   }
-  const int64_t tile_count = steps * (k / kQuantBlock);
-  ActivationTile* const tiles = in_tiles ? ctx.scratch<ActivationTile>(precise ? 2 * tile_count : tile_count).data() : nullptr;
   float* const normed = in.norm ? ctx.scratch<float>(k * (f32 ? rows : step * ctx.threads())).data() : nullptr;
 
   const auto round = [&](int64_t begin, int64_t end, int worker) {
     const InputRows from = take_rows(ctx, in, begin, end, normed ? normed + (f32 ? begin : step * worker) * k : nullptr);
     if (in_blocks) quantise_rows(ctx.isa(), from.x, from.ldx, k, begin, end, out, precise ? rows : 0);
     if (bf16) round_rows_bf16(ctx.isa(), from.x, from.ldx, k, begin, end, out);
-    if (!in_tiles) return;
-    ActivationTile* const to = tiles + begin / step * (k / kQuantBlock);
-    quantise_tile_row(from.x, from.ldx, end - begin, k, to, precise ? to + tile_count : nullptr);
+    tiles.round(from.x, from.ldx, begin, end - begin);
   };
   if (quantised || bf16 || normed) {
     ctx.pool().parallel_for(steps, rounding_grain(k * step), [&](int64_t begin, int64_t end, int worker) {
@@ -112,7 +142,7 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   rounded.minus_16_sum = out.minus_16_sum;
   rounded.minus_128_sum = out.minus_128_sum;
   rounded.minus_32_sum = out.minus_32_sum;
-  rounded.tiles = tiles;
+  tiles.put(rounded);
   return rounded;
 }
 
@@ -185,8 +215,9 @@ PanelKernel panel_kernel(DType type, Isa isa) {
 }
 
 bool wants_tiles(Isa isa, int64_t rows) {
-  constexpr int64_t kFrom = 40;  // measured: below, unpacking costs more than it saves
-  return has_vnni(isa) && rows >= kFrom;
+  // Measured: below, unpacking costs more than it saves. AMX breaks even at a tile of its own with 8 bits, and gains a fifth with fewer.
+  const int64_t from = isa == Isa::kAvx512Amx ? kWideRows : 40;
+  return has_vnni(isa) && rows >= from;
 }
 
 bool wants_groups(Isa isa) { return isa == Isa::kAvx512Amx; }

@@ -30,6 +30,14 @@ struct alignas(64) ActivationTile {
   float scaled_sum[kTileRows];  // scale * sum of q
 };
 
+// The same of kWideRows rows for AMX: row by row, as they are.
+inline constexpr int64_t kWideRows = 16;
+struct alignas(64) WideTile {
+  int8_t q[kWideRows][32];
+  float scale[kWideRows];
+  float scaled_sum[kWideRows];
+};
+
 // Rows rounded to bf16, zero past k up to ld: one behind the other or, as AMX wants them, in groups of up to 16 rows, each group
 // [ld / 32][its rows][32]. Either way a row's elements come in chunks of 32, `step` apart.
 inline constexpr int64_t kBf16Chunk = 32;
@@ -61,6 +69,7 @@ struct Activations {
   const int32_t* minus_128_sum = nullptr;
   const int32_t* minus_32_sum = nullptr;
   const ActivationTile* tiles = nullptr;  // instead of blocks, where wants_tiles() says so
+  const WideTile* wide_tiles = nullptr;   // or these, with AMX
 };
 
 // Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel. Rows from `rows` on, those of remainders, are
@@ -108,6 +117,7 @@ void quant_panels_generic(const PanelJob& job);     // quant_panels_generic.cc
 void quant_panels_avx2(const PanelJob& job);        // quant_panels_avx2.cc
 void quant_panels_avx512vnni(const PanelJob& job);  // quant_panels_avx512vnni.cc
 void quant_tiles_avx512vnni(const PanelJob& job);   // quant_tiles_avx512vnni.cc
+void quant_tiles_amx(const PanelJob& job);          // quant_tiles_amx.cc
 void quant_panels_neon(const PanelJob& job);        // quant_panels_neon.cc
 void quant_panels_neon_dot(const PanelJob& job);    // quant_panels_neon_dot.cc
 
@@ -127,9 +137,10 @@ struct ActivationBuffers {
 // Unless it is 0, what the rounding of row t left over goes to row t + remainder, rounded to blocks of its own.
 void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out,
                    int64_t remainder);
-// As quantise_rows, up to kTileRows rows as a row of tiles. The remainders have tiles of their own, if they are wanted.
+// As quantise_rows, up to kTileRows or kWideRows rows as a row of tiles. The remainders have tiles of their own, if they are wanted.
 // quant_tiles_avx512vnni.cc
 void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders);
+void quantise_wide_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, WideTile* tiles, WideTile* remainders);
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
 
 }  // namespace wick::cpu

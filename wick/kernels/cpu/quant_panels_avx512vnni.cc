@@ -99,6 +99,7 @@ void direct(const PanelJob& job) {
 
 void quant_panels_avx512vnni(const PanelJob& job) {
   if (job.x->tiles) return quant_tiles_avx512vnni(job);
+  if (job.x->wide_tiles) return quant_tiles_amx(job);
   for_format(job.segment->type, [&](auto format) { direct<decltype(format)>(job); });
 }
 

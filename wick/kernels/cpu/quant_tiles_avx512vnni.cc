@@ -5,56 +5,10 @@
 
 #include <algorithm>
 
-#include "wick/base/checked.h"
-#include "wick/kernels/cpu/quant_panels_avx512vnni-inl.h"
+#include "wick/kernels/cpu/quant_tiles_avx512vnni-inl.h"
 
 namespace wick::cpu {
 namespace {
-
-// Where things are in the bytes and f32 scales of P unpacked panels: per block of 32
-//   [8][P][16][4] i8   the integers, exactly, word g of a row: elements 4g .. 4g + 3
-//   [kParts][P][16] i32  -128 * their sum: activations come with 128 added
-//   [kParts][P][16] f32  d, then with minimums [P][16] f32 m
-template <class F, int P>
-struct Unpacked {
-  static constexpr int kOffset = 512 * P;
-  static constexpr int kScale = kOffset + 64 * P * F::kParts;
-  static constexpr int kMinimum = kScale + 64 * P * F::kParts;
-  static constexpr int kBytes = kMinimum + (F::kMin ? 64 * P : 0);
-};
-
-// The integers of words kG and 4 + kG with their signs, and what they add to the sums of a block.
-template <class F, int P, int kG>
-WICK_VNNI_INLINE void unpack_words(const Integers<F>& integers, uint8_t* out, __m512i* sums) {
-  const __m512i offset = _mm512_set1_epi8(static_cast<char>(F::kMin ? 0 : F::kFormat.offset));
-  const __m512i bias = _mm512_set1_epi8(static_cast<char>(128));
-  const Words w = integers.template get<kG>();
-  const __m512i low = _mm512_sub_epi8(w.low, offset), high = _mm512_sub_epi8(w.high, offset);
-  _mm512_store_si512(out + kG * P * 64, low);
-  _mm512_store_si512(out + (4 + kG) * P * 64, high);
-  sums[0] = _mm512_dpbusd_epi32(sums[0], bias, low);
-  sums[F::kParts - 1] = _mm512_dpbusd_epi32(sums[F::kParts - 1], bias, high);
-}
-
-template <class F, int P>
-WICK_VNNI void unpack(const uint8_t* panel, int64_t blocks, uint8_t* out) {
-  using To = Unpacked<F, P>;
-  Scales<F> scales(panel + blocks * F::kBlockBytes);
-  for (int64_t b = 0; b < blocks; ++b, out += To::kBytes) {
-    const Integers<F> integers(panel + b * F::kBlockBytes);
-    __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    unpack_words<F, P, 0>(integers, out, sums);
-    unpack_words<F, P, 1>(integers, out, sums);
-    unpack_words<F, P, 2>(integers, out, sums);
-    unpack_words<F, P, 3>(integers, out, sums);
-    scales.enter(b);
-    for (int part = 0; part < F::kParts; ++part) {
-      _mm512_store_si512(out + To::kOffset + part * P * 64, _mm512_sub_epi32(_mm512_setzero_si512(), sums[part]));
-      _mm512_store_ps(out + To::kScale + part * P * 64, scales.scale(b, part));
-    }
-    if constexpr (F::kMin) _mm512_store_ps(out + To::kMinimum, scales.min(b));
-  }
-}
 
 // The sums of R rows and P panels.
 template <int R, int P>
@@ -151,36 +105,19 @@ void gemm_rows(const PanelJob& job, const ActivationTile* x, const uint8_t* w, i
 }
 
 // All rows times a group of panels: unpacked it stays in the second cache, and each tile of activations is read from further away once.
-// Meanwhile the packed panels of the next group are asked for.
 template <class F>
 void gemm_group(const PanelJob& job, int64_t begin, int64_t end) {
   const int64_t blocks = job.x->k / kQuantBlock;
   const int64_t bytes = blocks * Unpacked<F, 1>::kBytes;  // of one panel, alone or one of two
-  auto* w = reinterpret_cast<uint8_t*>(job.scratch);
-  const auto packed = [&](int64_t panel) { return reinterpret_cast<const uint8_t*>(job.panels + panel * job.segment->panel_bytes); };
-  int64_t panel = begin;
-  for (; panel + 2 <= end; panel += 2) {
-    for (int p = 0; p < 2; ++p) unpack<F, 2>(packed(panel + p), blocks, w + (panel - begin) * bytes + p * 64);
-  }
-  if (panel < end) unpack<F, 1>(packed(panel), blocks, w + (panel - begin) * bytes);
-
-  const ActivationTile* x = job.x->tiles;
-  const uint8_t* next = packed(end);
-  const int64_t share = (end - begin) * job.segment->panel_bytes / ceil_div(job.x->rows, kTileRows);
-  for (int64_t part = 0; part < job.x->rows; part += job.out.rows) {  // the rows, then their remainders
-    for (int64_t row = 0; row < job.out.rows; row += kTileRows, x += blocks) {
-      const int64_t rows = std::min(kTileRows, job.out.rows - row);
-      for (int64_t i = 0; i < share; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
-      next += share;
-      for (panel = begin; panel + 2 <= end; panel += 2) gemm_rows<F, 2>(job, x, w + (panel - begin) * bytes, panel, part + row, rows);
-      if (panel < end) gemm_rows<F, 1>(job, x, w + (panel - begin) * bytes, panel, part + row, rows);
-    }
-  }
+  const auto* w = reinterpret_cast<const uint8_t*>(job.scratch);
+  unpack_group<F, 2>(job, begin, end);
+  each_tile<kTileRows>(job, begin, end, [&](int64_t tile, int64_t row, int64_t rows) {
+    const ActivationTile* const x = job.x->tiles + tile * blocks;
+    int64_t panel = begin;
+    for (; panel + 2 <= end; panel += 2) gemm_rows<F, 2>(job, x, w + (panel - begin) * bytes, panel, row, rows);
+    if (panel < end) gemm_rows<F, 1>(job, x, w + (panel - begin) * bytes, panel, row, rows);
+  });
 }
-
-}  // namespace
-
-namespace {
 
 // The largest magnitude of each of 8 rows of 32, as bits: as integers magnitudes compare with NaN above infinity above every number.
 WICK_VNNI_INLINE __m256i largest_bits(const float* const* rows) {
@@ -226,9 +163,25 @@ WICK_VNNI_INLINE void transpose_words(__m256i* w) {
   }
 }
 
-// 32 values of each of 8 rows, as quantise_rows() rounds them. What is left over goes to `rest`, if there is one. What is not finite has
-// bytes of zero, too: the conversion makes it the lowest integer.
-WICK_VNNI_INLINE void quantise_tile(const float* const* rows, ActivationTile& tile, float (*rest)[kQuantBlock]) {
+// The bytes of a row's block with 128 added, word by word for eight rows.
+WICK_VNNI_INLINE void put_bytes(ActivationTile& tile, int64_t, const __m256i* rows, const __m256i* words) {
+  (void)rows;
+#pragma GCC unroll 8
+  for (int g = 0; g < 8; ++g) _mm256_store_si256(reinterpret_cast<__m256i*>(tile.q[g]), words[g]);
+}
+// As they are, row by row.
+WICK_VNNI_INLINE void put_bytes(WideTile& tile, int64_t first, const __m256i* rows, const __m256i*) {
+  const __m256i bias = _mm256_set1_epi8(static_cast<char>(128));
+#pragma GCC unroll 8
+  for (int r = 0; r < kTileRows; ++r) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(tile.q[first + r]), _mm256_xor_si256(rows[r], bias));
+  }
+}
+
+// 32 values of each of 8 rows, as quantise_rows() rounds them, to the tile's rows from `first` on. What is left over goes to `rest`, if
+// there is one. What is not finite has bytes of zero, too: the conversion makes it the lowest integer.
+template <class Tile>
+WICK_VNNI_INLINE void quantise_tile(const float* const* rows, Tile& tile, int64_t first, float (*rest)[kQuantBlock]) {
   const __m256i bits = largest_bits(rows);
   const __m256 largest = _mm256_castsi256_ps(bits);
   const __mmask8 not_finite = _mm256_cmpge_epi32_mask(bits, _mm256_set1_epi32(0x7f800000));
@@ -237,7 +190,7 @@ WICK_VNNI_INLINE void quantise_tile(const float* const* rows, ActivationTile& ti
   const __m256 scale = _mm256_mask_blend_ps(not_finite, _mm256_div_ps(largest, divisor), _mm256_set1_ps(__builtin_nanf("")));
   alignas(32) float inverse[kTileRows];
   _mm256_store_ps(inverse, _mm256_maskz_div_ps(invertible, divisor, largest));
-  _mm256_store_ps(tile.scale, scale);
+  _mm256_store_ps(tile.scale + first, scale);
 
   const __m256i ones = _mm256_set1_epi8(1), bias = _mm256_set1_epi8(static_cast<char>(128));
   __m256i words[kTileRows];
@@ -248,36 +201,48 @@ WICK_VNNI_INLINE void quantise_tile(const float* const* rows, ActivationTile& ti
     const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(x_low, by)), high = _mm512_cvtps_epi32(_mm512_mul_ps(x_high, by));
     words[r] = _mm256_xor_si256(_mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low)), bias);
     if (rest) {
-      const __m512 s = _mm512_set1_ps(tile.scale[r]);
+      const __m512 s = _mm512_set1_ps(tile.scale[first + r]);
       _mm512_storeu_ps(rest[r], _mm512_fnmadd_ps(_mm512_cvtepi32_ps(low), s, x_low));
       _mm512_storeu_ps(rest[r] + 16, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(high), s, x_high));
     }
   }
-  transpose_words(words);
+  __m256i by_word[kTileRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kTileRows; ++r) by_word[r] = words[r];
+  transpose_words(by_word);
+  put_bytes(tile, first, words, by_word);
   __m256i sums = _mm256_set1_epi32(-128 * kQuantBlock);
 #pragma GCC unroll 8
-  for (int g = 0; g < 8; ++g) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(tile.q[g]), words[g]);
-    sums = _mm256_dpbusd_epi32(sums, words[g], ones);
+  for (int g = 0; g < 8; ++g) sums = _mm256_dpbusd_epi32(sums, by_word[g], ones);
+  _mm256_store_ps(tile.scaled_sum + first, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sums)));
+}
+
+// Up to kRows rows of k elements as a row of tiles; rows that are not there are the last one once more.
+template <int64_t kRows, class Tile>
+WICK_VNNI void quantise_row_of_tiles(const float* x, int64_t ldx, int64_t rows, int64_t k, Tile* tiles, Tile* remainders) {
+  for (int64_t first = 0; first < kRows; first += kTileRows) {
+    const float* from[kTileRows];
+    for (int64_t r = 0; r < kTileRows; ++r) from[r] = x + std::min(first + r, rows - 1) * ldx;
+    for (int64_t b = 0; b < k / kQuantBlock; ++b) {
+      float rest[kTileRows][kQuantBlock];
+      quantise_tile(from, tiles[b], first, remainders ? rest : nullptr);
+      if (remainders) {
+        const float* left[kTileRows];
+        for (int r = 0; r < kTileRows; ++r) left[r] = rest[r];
+        quantise_tile(left, remainders[b], first, nullptr);
+      }
+      for (const float*& row : from) row += kQuantBlock;
+    }
   }
-  _mm256_store_ps(tile.scaled_sum, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sums)));
 }
 
 }  // namespace
 
-WICK_VNNI void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders) {
-  const float* from[kTileRows];
-  for (int64_t r = 0; r < kTileRows; ++r) from[r] = x + std::min(r, rows - 1) * ldx;
-  for (int64_t b = 0; b < k / kQuantBlock; ++b) {
-    float rest[kTileRows][kQuantBlock];
-    quantise_tile(from, tiles[b], remainders ? rest : nullptr);
-    if (remainders) {
-      const float* left[kTileRows];
-      for (int r = 0; r < kTileRows; ++r) left[r] = rest[r];
-      quantise_tile(left, remainders[b], nullptr);
-    }
-    for (const float*& row : from) row += kQuantBlock;
-  }
+void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders) {
+  quantise_row_of_tiles<kTileRows>(x, ldx, rows, k, tiles, remainders);
+}
+void quantise_wide_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, WideTile* tiles, WideTile* remainders) {
+  quantise_row_of_tiles<kWideRows>(x, ldx, rows, k, tiles, remainders);
 }
 
 void quant_tiles_avx512vnni(const PanelJob& job) {
