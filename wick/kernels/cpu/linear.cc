@@ -185,10 +185,10 @@ void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64
   }
 }
 
-// At least 16 KiB of weights or 64 Ki products per claim, with AMX 16 Mi; an even number of panels, since kernels like pairs.
-int64_t panel_grain(Isa isa, int64_t panel_size, int64_t k, int64_t rows) {
+// At least 16 KiB of weights or 64 Ki products per claim, of bf16 with AMX 16 Mi; an even number of panels, since kernels like pairs.
+int64_t panel_grain(Isa isa, DType type, int64_t panel_size, int64_t k, int64_t rows) {
   const int64_t cost = std::max<int64_t>(1, panel_size * 4 + k * kPanelRows * rows);
-  const int64_t least = wants_groups(isa) && rows > kPanelRows ? 1 << 24 : 1 << 16;
+  const int64_t least = type == DType::kBF16 && wants_groups(isa) && rows > kPanelRows ? 1 << 24 : 1 << 16;
   return round_up<int64_t>(std::max<int64_t>(1, least / cost), 2);
 }
 
@@ -256,7 +256,7 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
   const int64_t per_worker = panel_scratch_bytes(ctx.isa(), args.weight->k);
   std::byte* const scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
   float* const sums = ctx.scratch<float>(2 * args.rows * width * ctx.threads()).data();
-  const int64_t grain = panel_grain(ctx.isa(), gate.panel_bytes + up.panel_bytes, 2 * args.weight->k, args.rows);
+  const int64_t grain = panel_grain(ctx.isa(), gate.type, gate.panel_bytes + up.panel_bytes, 2 * args.weight->k, args.rows);
   ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
     float* const gates = sums + worker * 2 * args.rows * width;
     float* const ups = gates + args.rows * width;
@@ -292,7 +292,7 @@ void linear(Context& ctx, const LinearArgs& args) {
   const int64_t per_worker = panel_scratch_bytes(ctx.isa(), args.weight->k);
   std::byte* scratch = ctx.scratch<std::byte>(per_worker * ctx.threads()).data();
   ctx.pool().parallel_for(
-      panels, panel_grain(ctx.isa(), bytes / panels, args.weight->k, args.rows),
+      panels, panel_grain(ctx.isa(), args.weight->segments[0].type, bytes / panels, args.weight->k, args.rows),
       [&](int64_t begin, int64_t end, int worker) { run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker); });
 }
 
@@ -311,7 +311,7 @@ void matmul(Context& ctx, const MatmulArgs& args) {
   const int64_t per_worker = unpacked + kPanels * segment.panel_bytes;
   std::byte* scratch = ctx.scratch<std::byte>(mul_or_fail<int64_t>(per_worker, ctx.threads(), "matmul: scratch")).data();
   const int64_t panels = ceil_div(args.b.rows, kPanelRows);
-  const int64_t grain = panel_grain(ctx.isa(), segment.panel_bytes, args.b.k, args.rows);
+  const int64_t grain = panel_grain(ctx.isa(), segment.type, segment.panel_bytes, args.b.k, args.rows);
   ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
     PanelJob job;
     job.segment = &segment;
