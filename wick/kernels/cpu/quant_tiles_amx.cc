@@ -12,15 +12,16 @@ namespace {
 
 constexpr int64_t kSums = kWideRows * kPanelRows;
 
-// A row of tiles of activations times an unpacked panel. Products are counted through blocks and their parts, two at a time.
-template <class F>
+// The first R rows of a row of tiles of activations times an unpacked panel. Products are counted through blocks and their parts, two at a
+// time.
+template <class F, int R>
 class WideProduct {
   using At = Unpacked<F, 1>;
 
  public:
   WICK_VNNI_INLINE WideProduct(const WideTile* x, const uint8_t* w, int64_t blocks) : x_(x), w_(w), count_(blocks * F::kParts) {}
 
-  WICK_VNNI_INLINE void run(__m512 (&acc)[kWideRows]) const {
+  WICK_VNNI_INLINE void run(__m512 (&acc)[R]) const {
     alignas(64) int32_t sums[2][2][kSums];  // by turns
     int side = 0;
     multiply(0, sums[0]);
@@ -50,24 +51,24 @@ class WideProduct {
     WICK_TILE_STORE(5, sums[1], kWords);
   }
 
-  WICK_VNNI_INLINE void add(int64_t first, const int32_t (&sums)[2][kSums], __m512 (&acc)[kWideRows]) const {
+  WICK_VNNI_INLINE void add(int64_t first, const int32_t (&sums)[2][kSums], __m512 (&acc)[R]) const {
     add_one(first, sums[0], acc);
     if (first + 1 < count_) add_one(first + 1, sums[1], acc);
   }
 
-  WICK_VNNI_INLINE void add_one(int64_t i, const int32_t (&sums)[kSums], __m512 (&acc)[kWideRows]) const {
+  WICK_VNNI_INLINE void add_one(int64_t i, const int32_t (&sums)[kSums], __m512 (&acc)[R]) const {
     const WideTile& tile = x_[i / F::kParts];
     const uint8_t* const block = w_ + i / F::kParts * At::kBytes;
     const __m512 d = _mm512_load_ps(block + At::kScale + i % F::kParts * 64);
 #pragma GCC unroll 16
-    for (int r = 0; r < kWideRows; ++r) {
+    for (int r = 0; r < R; ++r) {
       const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + r * kPanelRows));
       acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(tile.scale[r])), acc[r]);
     }
     if constexpr (F::kMin) {
       const __m512 m = _mm512_load_ps(block + At::kMinimum);
 #pragma GCC unroll 16
-      for (int r = 0; r < kWideRows; ++r) acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(tile.scaled_sum[r]), acc[r]);
+      for (int r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(tile.scaled_sum[r]), acc[r]);
     }
   }
 
@@ -76,48 +77,56 @@ class WideProduct {
   int64_t count_;
 };
 
-// To `rows` rows of y from `row` on.
-template <class F>
+// To `rows` rows of y from `row` on, at most R.
+template <class F, int R>
 WICK_VNNI void multiply_wide(const PanelJob& job, const WideTile* x, const uint8_t* w, int64_t panel, int64_t row, int64_t rows) {
-  __m512 acc[kWideRows];
+  __m512 acc[R];
 #pragma GCC unroll 16
-  for (int r = 0; r < kWideRows; ++r) acc[r] = _mm512_setzero_ps();
-  WideProduct<F>(x, w, job.x->k / kQuantBlock).run(acc);
+  for (int r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
+  WideProduct<F, R>(x, w, job.x->k / kQuantBlock).run(acc);
   const PanelRow out = output_row(job, row, panel);
-  if (rows == kWideRows && !out.bias && out.columns == kPanelRows) {
+  if (rows == R && !out.bias && out.columns == kPanelRows) {
 #pragma GCC unroll 16
-    for (int r = 0; r < kWideRows; ++r) {
+    for (int r = 0; r < R; ++r) {
       float* const y = out.y + r * job.out.ldy;
       _mm512_storeu_ps(y, out.accumulate ? _mm512_add_ps(acc[r], _mm512_loadu_ps(y)) : acc[r]);
     }
     return;
   }
-  alignas(64) float spilled[kWideRows][kPanelRows];
+  alignas(64) float spilled[R][kPanelRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kWideRows; ++r) _mm512_store_ps(spilled[r], acc[r]);
+  for (int r = 0; r < R; ++r) _mm512_store_ps(spilled[r], acc[r]);
   for (int r = 0; r < rows; ++r) store(job, row + r, panel, _mm512_load_ps(spilled[r]));
+}
+
+// The shapes of tiles for so many rows: 0 and 2 have activations, 1 and 3 weights, 4 and 5 sums.
+template <class F>
+void set_shapes(int64_t rows) {
+  constexpr int64_t kBytes = kQuantBlock / F::kParts;
+  TileShapes shapes;
+  for (const int tile : {0, 2}) shapes.set(tile, rows, kBytes);
+  for (const int tile : {1, 3}) shapes.set(tile, kBytes / 4);
+  for (const int tile : {4, 5}) shapes.set(tile, rows);
+  shapes.load();
 }
 
 template <class F>
 void multiply_group(const PanelJob& job, int64_t begin, int64_t end) {
   const int64_t blocks = job.x->k / kQuantBlock, bytes = blocks * Unpacked<F, 1>::kBytes;
   const auto* w = reinterpret_cast<const uint8_t*>(job.scratch);
+  int64_t shaped = 0;  // rows
   unpack_group<F, 1>(job, begin, end);
   each_tile<kWideRows>(job, begin, end, [&](int64_t tile, int64_t row, int64_t rows) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      multiply_wide<F>(job, job.x->wide_tiles + tile * blocks, w + (panel - begin) * bytes, panel, row, rows);
-    }
+    const auto all = [&](auto height) {
+      if (shaped != height) set_shapes<F>(shaped = height);
+      for (int64_t panel = begin; panel < end; ++panel) {
+        multiply_wide<F, height.value>(job, job.x->wide_tiles + tile * blocks, w + (panel - begin) * bytes, panel, row, rows);
+      }
+    };
+    if (rows > 8) return all(std::integral_constant<int, kWideRows>());
+    if (rows > 4) return all(std::integral_constant<int, 8>());
+    all(std::integral_constant<int, 4>());
   });
-}
-
-// 0 and 2 have activations, 1 and 3 weights, 4 and 5 sums.
-template <class F>
-TileShapes shapes() {
-  TileShapes all;
-  for (const int tile : {0, 2}) all.set(tile, kWideRows, kQuantBlock / F::kParts);
-  for (const int tile : {1, 3}) all.set(tile, kQuantBlock / F::kParts / 4);
-  for (const int tile : {4, 5}) all.set(tile, kWideRows);
-  return all;
 }
 
 }  // namespace
@@ -125,10 +134,8 @@ TileShapes shapes() {
 void quant_tiles_amx(const PanelJob& job) {
   const int64_t group = panels_in_scratch(job.x->k);
   for_format(job.segment->type, [&](auto format) {
-    using F = decltype(format);
-    shapes<F>().load();
     for (int64_t panel = job.panel_begin; panel < job.panel_end; panel += group) {
-      multiply_group<F>(job, panel, std::min(job.panel_end, panel + group));
+      multiply_group<decltype(format)>(job, panel, std::min(job.panel_end, panel + group));
     }
   });
   release_tiles();
