@@ -21,7 +21,7 @@ class WideProduct {
  public:
   WICK_VNNI_INLINE WideProduct(const WideTile* x, const uint8_t* w, int64_t blocks) : x_(x), w_(w), count_(blocks * F::kParts) {}
 
-  WICK_VNNI_INLINE void run(__m512 (&acc)[R]) const {
+  WICK_VNNI_INLINE void run(__m512 (&acc)[R][1]) const {
     alignas(64) int32_t sums[2][2][kSums];  // by turns
     int side = 0;
     multiply(0, sums[0]);
@@ -51,24 +51,24 @@ class WideProduct {
     WICK_TILE_STORE(5, sums[1], kWords);
   }
 
-  WICK_VNNI_INLINE void add(int64_t first, const int32_t (&sums)[2][kSums], __m512 (&acc)[R]) const {
+  WICK_VNNI_INLINE void add(int64_t first, const int32_t (&sums)[2][kSums], __m512 (&acc)[R][1]) const {
     add_one(first, sums[0], acc);
     if (first + 1 < count_) add_one(first + 1, sums[1], acc);
   }
 
-  WICK_VNNI_INLINE void add_one(int64_t i, const int32_t (&sums)[kSums], __m512 (&acc)[R]) const {
+  WICK_VNNI_INLINE void add_one(int64_t i, const int32_t (&sums)[kSums], __m512 (&acc)[R][1]) const {
     const WideTile& tile = x_[i / F::kParts];
     const uint8_t* const block = w_ + i / F::kParts * At::kBytes;
     const __m512 d = _mm512_load_ps(block + At::kScale + i % F::kParts * 64);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + r * kPanelRows));
-      acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(tile.scale[r])), acc[r]);
+      acc[r][0] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(tile.scale[r])), acc[r][0]);
     }
     if constexpr (F::kMin) {
       const __m512 m = _mm512_load_ps(block + At::kMinimum);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(tile.scaled_sum[r]), acc[r]);
+      for (int r = 0; r < R; ++r) acc[r][0] = _mm512_fmadd_ps(m, _mm512_set1_ps(tile.scaled_sum[r]), acc[r][0]);
     }
   }
 
@@ -80,23 +80,11 @@ class WideProduct {
 // To `rows` rows of y from `row` on, at most R.
 template <class F, int R>
 WICK_VNNI void multiply_wide(const PanelJob& job, const WideTile* x, const uint8_t* w, int64_t panel, int64_t row, int64_t rows) {
-  __m512 acc[R];
+  __m512 acc[R][1];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) acc[r] = _mm512_setzero_ps();
+  for (int r = 0; r < R; ++r) acc[r][0] = _mm512_setzero_ps();
   WideProduct<F, R>(x, w, job.x->k / kQuantBlock).run(acc);
-  const PanelRow out = output_row(job, row, panel);
-  if (rows == R && !out.bias && out.columns == kPanelRows) {
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      float* const y = out.y + r * job.out.ldy;
-      _mm512_storeu_ps(y, out.accumulate ? _mm512_add_ps(acc[r], _mm512_loadu_ps(y)) : acc[r]);
-    }
-    return;
-  }
-  alignas(64) float spilled[R][kPanelRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) _mm512_store_ps(spilled[r], acc[r]);
-  for (int r = 0; r < rows; ++r) store(job, row + r, panel, _mm512_load_ps(spilled[r]));
+  store_tile(job, panel, row, rows, acc);
 }
 
 // The shapes of tiles for so many rows: 0 and 2 have activations, 1 and 3 weights, 4 and 5 sums.

@@ -52,6 +52,32 @@ WICK_VNNI void unpack(const uint8_t* panel, int64_t blocks, uint8_t* out) {
   }
 }
 
+// The sums of the first `rows` of R rows, for P panels.
+template <int R, int P>
+WICK_VNNI_INLINE void store_tile(const PanelJob& job, int64_t panel, int64_t row, int64_t rows, const __m512 (&sums)[R][P]) {
+  const PanelRow out = output_row(job, row, panel);
+  if (rows < R || out.bias || (panel + P) * kPanelRows > job.segment->rows) {
+    alignas(64) float spilled[R][P][kPanelRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) _mm512_store_ps(spilled[r][p], sums[r][p]);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int p = 0; p < P; ++p) store(job, row + r, panel + p, _mm512_load_ps(spilled[r][p]));
+    }
+    return;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      float* y = out.y + r * job.out.ldy + p * kPanelRows;
+      _mm512_storeu_ps(y, out.accumulate ? _mm512_add_ps(sums[r][p], _mm512_loadu_ps(y)) : sums[r][p]);
+    }
+  }
+}
+
 // Panels [begin, end) as pairs, and a last one alone, or all alone with kMost = 1; behind one another in a job's scratch, each
 // blocks * Unpacked<F, 1>::kBytes.
 template <class F, int kMost>

@@ -10,32 +10,6 @@
 namespace wick::cpu {
 namespace {
 
-// The sums of R rows and P panels.
-template <int R, int P>
-WICK_VNNI_INLINE void store_tile(const PanelJob& job, int64_t panel, int64_t row, const __m512 (&sums)[R][P]) {
-  const PanelRow out = output_row(job, row, panel);
-  if (out.bias || (panel + P) * kPanelRows > job.segment->rows) {
-    alignas(64) float spilled[R][P][kPanelRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) _mm512_store_ps(spilled[r][p], sums[r][p]);
-    }
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) store(job, row + r, panel + p, _mm512_load_ps(spilled[r][p]));
-    }
-    return;
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      float* y = out.y + r * job.out.ldy + p * kPanelRows;
-      _mm512_storeu_ps(y, out.accumulate ? _mm512_add_ps(sums[r][p], _mm512_loadu_ps(y)) : sums[r][p]);
-    }
-  }
-}
-
 // The first R rows of a row of tiles times P unpacked panels, to rows of y from `row` on.
 template <class F, int R, int P>
 WICK_VNNI void gemm_tile(const PanelJob& job, const ActivationTile* x, const uint8_t* w, int64_t panel, int64_t row) {
@@ -87,7 +61,7 @@ WICK_VNNI void gemm_tile(const PanelJob& job, const ActivationTile* x, const uin
       }
     }
   }
-  store_tile(job, panel, row, acc);
+  store_tile(job, panel, row, R, acc);
 }
 
 template <class F, int P>
@@ -164,8 +138,7 @@ WICK_VNNI_INLINE void transpose_words(__m256i* w) {
 }
 
 // The bytes of a row's block with 128 added, word by word for eight rows.
-WICK_VNNI_INLINE void put_bytes(ActivationTile& tile, int64_t, const __m256i* rows, const __m256i* words) {
-  (void)rows;
+WICK_VNNI_INLINE void put_bytes(ActivationTile& tile, int64_t, const __m256i*, const __m256i* words) {
 #pragma GCC unroll 8
   for (int g = 0; g < 8; ++g) _mm256_store_si256(reinterpret_cast<__m256i*>(tile.q[g]), words[g]);
 }

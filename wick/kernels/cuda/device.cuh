@@ -187,6 +187,16 @@ inline bool in_vectors(std::initializer_list<const RowsView*> views) {
   return true;
 }
 
+// What `combine` makes of the values of a block's warps, in their order. All threads get it. parts: shared, not in use by anyone.
+template <class T, class Combine, int kWarps>
+__device__ T combine_warps(T x, Combine&& combine, T (&parts)[kWarps]) {
+  if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  x = parts[0];
+  for (int i = 1; i < kWarps; ++i) x = combine(x, parts[i]);
+  return x;
+}
+
 // What `combine` makes of the values of the kThreads threads that share a row, a warp or the whole block, in a fixed order. All of them get
 // it.
 template <int kThreads, class T, class Combine>
@@ -196,10 +206,7 @@ __device__ T row_reduce(T x, Combine&& combine) {
   if constexpr (kThreads > kWarp) {
     __shared__ T parts[kThreads / kWarp];
     __syncthreads();
-    if (threadIdx.x % kWarp == 0) parts[threadIdx.x / kWarp] = x;
-    __syncthreads();
-    x = parts[0];
-    for (int i = 1; i < kThreads / kWarp; ++i) x = combine(x, parts[i]);
+    x = combine_warps(x, combine, parts);
   }
   return x;
 }
@@ -213,12 +220,8 @@ template <int kThreads, class T>
 __device__ T row_sum(T x, int turn) {
   if constexpr (kThreads == kWarp) return row_sum<kThreads>(x);
   __shared__ T parts[2][kThreads / kWarp];
-  x = row_sum<kWarp>(x);
-  if (threadIdx.x % kWarp == 0) parts[turn][threadIdx.x / kWarp] = x;
-  __syncthreads();
-  x = parts[turn][0];
-  for (int i = 1; i < kThreads / kWarp; ++i) x = x + parts[turn][i];
-  return x;
+  return combine_warps(
+      row_sum<kWarp>(x), [](T a, T b) { return a + b; }, parts[turn]);
 }
 template <int kThreads>
 __device__ float row_max(float x) {
@@ -246,6 +249,8 @@ __device__ inline void begin_kernel() {
   let_next_begin();
   wait_for_input();
 }
+
+inline constexpr int kMostClusterBlocks = 8;  // on any device that has clusters
 
 // `cluster` blocks that follow each other share their memories, where the device can do that.
 template <class... Parameters, class... Args>

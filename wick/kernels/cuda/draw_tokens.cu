@@ -484,10 +484,9 @@ __global__ void __launch_bounds__(kThreads)
 
 // Blocks to a row: as many as find a multiprocessor of their own, and be it half of them.
 int blocks_of_row(Context& ctx, int64_t rows) {
-  constexpr int kMost = 8;  // of a cluster on any device that has them
   const CudaStream& stream = stream_of(ctx);
   int blocks = 1;
-  while (stream.compute_major() >= 9 && blocks < kMost && 4 * blocks * rows <= stream.multiprocessors()) blocks *= 2;
+  while (stream.compute_major() >= 9 && blocks < kMostClusterBlocks && 4 * blocks * rows <= stream.multiprocessors()) blocks *= 2;
   return blocks;
 }
 

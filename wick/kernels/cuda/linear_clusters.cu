@@ -33,7 +33,6 @@ constexpr int kPanelChunks = kPanelWidth / 8;             // of 16 bytes, of a r
 constexpr int kWidePanels = 4, kNarrowPanels = 2;         // of a step along k
 constexpr int kFewestStages = 3, kMostStages = 6, kRingPanels = 12;
 constexpr int kMostSteps = 16;  // of a block along k
-constexpr int kMostBlocks = 8;  // of a cluster on any device that has them
 constexpr int kMostBytes = 226 * 1024;
 constexpr int64_t kMostRows = 32;
 
@@ -130,11 +129,11 @@ __device__ void copy_weights(const ClusterArgs& args, const OwnWork& work, Eleme
       const int at = ((work.first_step + step) * kPanels * kPanelChunks + chunk) * 8;
       const bool inside = at < args.k;
       const Element* const from = args.weights + (inside ? at : 0);
-      Element* const to = ring + (place.slot * kPanels + chunk / kPanelChunks) * kPanel;
+      Element* const to = ring + place.slot * kPanels * kPanel;
 #pragma unroll
       for (int i = 0; i < kTileRows / kRowsTogether; ++i) {
         const int row = first_row + i * kRowsTogether;
-        copy16(to + row * kPanelWidth + (chunk % kPanelChunks ^ row % 8) * 8,
+        copy16(to + panel_place<kTileRows>(row, chunk),
                from + int64_t{min(row + (row < kHalfTile ? upper : lower), args.last_row)} * args.k, inside && args.tile.inside(row), once);
       }
       memory.full[place.slot].arrive_after_copies();
@@ -320,7 +319,7 @@ bool divide(Context& ctx, ClusterArgs& args) {
   double least = INFINITY;
   const int panels = ceil_div(args.k, kPanelWidth);
   ClusterArgs best = args;
-  for (int log2_blocks = 0; 1 << log2_blocks <= kMostBlocks; ++log2_blocks) {
+  for (int log2_blocks = 0; 1 << log2_blocks <= kMostClusterBlocks; ++log2_blocks) {
     ClusterArgs own = args;
     own.blocks = 1 << log2_blocks;
     const int inputs = ceil_div(panels, own.blocks) * kPanelWidth;
@@ -330,7 +329,7 @@ bool divide(Context& ctx, ClusterArgs& args) {
     own.stages = kRingPanels / own.panels;
     while (own.stages > kFewestStages && shared_bytes<kRows>(own) > kMostBytes) --own.stages;
     if (own.steps_of_block > kMostSteps || shared_bytes<kRows>(own) > kMostBytes) continue;
-    if (inputs > kGoodInputs && own.blocks < kMostBlocks) continue;
+    if (inputs > kGoodInputs && own.blocks < kMostClusterBlocks) continue;
     own.tile.shift = (own.tile.swiglu ? kLog2Half : kLog2Rows) - log2_blocks;
     const int together = clusters_together(ctx, own.blocks);
     for (int rows = kFewestOutputs; together > 0 && rows <= kTileRows; rows += 8) {

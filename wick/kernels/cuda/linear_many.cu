@@ -25,17 +25,10 @@ __global__ void __launch_bounds__(Shape::kBlock) round_rows(const __grid_constan
   begin_kernel();
   const int64_t row = own_row<Shape>();
   if (row >= args.rows) return;
-  float weights[Shape::kFew ? Shape::kVectors : 1][V];  // on their way with x where there is room for them
-  if constexpr (Shape::kFew) {
-#pragma unroll
-    for (int j = 0; j < Shape::kVectors; ++j) {
-      const int64_t at = Shape::template place<V>(j);
-      if (args.norm && at < args.k) load<V>(args.norm + at, weights[j]);
-    }
-  }
+  const WeightReader<float, V, Shape> norm(reinterpret_cast<const std::byte*>(args.norm), DType::kF32, args.k);
   const RowReader<float, V, Shape> x(args.x + row * args.ldx, args.k);
   float scale = 1;
-  if (args.norm) {
+  if (norm.any()) {
     typename Shape::Sum sum = 0;
     x.each([&](int64_t, const float(&v)[V]) {
       for (int i = 0; i < V; ++i) sum += v[i] * v[i];
@@ -45,8 +38,8 @@ __global__ void __launch_bounds__(Shape::kBlock) round_rows(const __grid_constan
   __nv_bfloat16* const out = args.out + row * args.ld;
   x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
     float y[V];
-    if (args.norm && !Shape::kFew) load<V>(args.norm + at, y);
-    for (int i = 0; i < V; ++i) y[i] = args.norm ? (Shape::kFew ? weights[number][i] : y[i]) * (v[i] * scale) : v[i];
+    if (norm.any()) norm.get(number, at, y);
+    for (int i = 0; i < V; ++i) y[i] = norm.any() ? y[i] * (v[i] * scale) : v[i];
     store<V>(y, out + at);
   });
   for (int64_t i = args.k + static_cast<int>(threadIdx.x) % Shape::kThreads; i < args.ld; i += Shape::kThreads)

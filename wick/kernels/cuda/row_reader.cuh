@@ -105,6 +105,47 @@ class RowReader {
   Pack<Kept, V> x_[Shape::kVectors > 0 ? Shape::kVectors : 1];
 };
 
+// V weights from index i on, f32 or of the type of x.
+template <int V, class T>
+__device__ void load_weight(const std::byte* weight, DType type, int64_t i, float (&w)[V]) {
+  if (type == DType::kF32) {
+    load<V>(reinterpret_cast<const float*>(weight) + i, w);
+  } else {
+    load<V>(reinterpret_cast<const T*>(weight) + i, w);
+  }
+}
+
+// The thread's weights. Where few vectors are a thread's they stay in registers for all rows: f32 ones are twice as many bytes as a row of
+// halves, and the small first cache does not keep them.
+template <class T, int V, class Shape>
+class WeightReader {
+ public:
+  // Without weights they are anything.
+  __device__ WeightReader(const std::byte* weight, DType type, int64_t size) : weight_(weight), type_(type) {
+    if constexpr (Shape::kFew) {
+#pragma unroll
+      for (int j = 0; j < Shape::kVectors; ++j) {
+        const int64_t at = Shape::template place<V>(j);
+        if (weight && at < size) load_weight<V, T>(weight, type, at, w_[j]);
+      }
+    }
+  }
+  __device__ bool any() const { return weight_ != nullptr; }
+  // Of the vector of that number, at index `at`.
+  __device__ void get(int number, int64_t at, float (&w)[V]) const {
+    if constexpr (Shape::kFew) {
+      for (int i = 0; i < V; ++i) w[i] = w_[number][i];
+    } else {
+      load_weight<V, T>(weight_, type_, at, w);
+    }
+  }
+
+ private:
+  const std::byte* weight_;
+  DType type_;
+  float w_[Shape::kFew ? Shape::kVectors : 1][V];
+};
+
 // The row of this thread.
 template <class Shape>
 __device__ int64_t own_row() {
