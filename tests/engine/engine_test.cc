@@ -186,6 +186,44 @@ TEST(Engine, LogitsDoNotDependOnChunksThreadsOrCompany) {
   }
 }
 
+void expect_company_changes_nothing(const Device& device) {
+  const struct {
+    DType type, kv_type;
+    int64_t d_model, d_ff;
+  } kinds[] = {{DType::kBF16, DType::kF16, 256, 1280},
+               {DType::kQ4_0, DType::kF16, 256, 1280},
+               {DType::kQ4_K, DType::kBF16, 512, 2048},
+               {DType::kQ8_0, DType::kQ8_0, 64, 96},
+               {DType::kF16, DType::kF32, 64, 96}};
+  const std::vector<int64_t> lengths = {300, 45, 1, 70};
+  for (const auto& kind : kinds) {
+    TinyModel tiny;
+    tiny.type = kind.type;
+    tiny.d_model = kind.d_model;
+    tiny.d_ff = kind.d_ff;
+    tiny.spread = 0.05f;
+    const auto model = load(tiny, {.device = device, .threads = 2});
+    const auto outcomes_with = [&](int32_t sequences, int64_t chunk, Request::Logits wanted) {
+      Engine engine(model, {.max_sequences = sequences, .kv_type = kind.kv_type, .batch_invariant = true, .prefill_chunk = chunk});
+      return outcomes(engine, lengths, wanted);
+    };
+    const std::vector<Outcome> expected = outcomes_with(1, 512, Request::Logits::kAll);
+    for (const auto& [sequences, chunk] : {std::pair<int32_t, int64_t>{4, 512}, {4, 1}, {2, 64}, {3, 100}, {1, 1}}) {
+      SCOPED_TRACE(concat(dtype_name(kind.type), ", ", sequences, " sequences, chunks of ", chunk));
+      const std::vector<Outcome> all = outcomes_with(sequences, chunk, Request::Logits::kAll),
+                                 last = outcomes_with(sequences, chunk, Request::Logits::kLast);
+      for (size_t i = 0; i < lengths.size(); ++i) {
+        EXPECT_TRUE(same_bits(expected[i].logits, all[i].logits)) << "prompt of " << lengths[i];
+        EXPECT_TRUE(same_bits(std::span(expected[i].logits).last(kTinyVocab), last[i].logits)) << "prompt of " << lengths[i];
+        EXPECT_EQ(expected[i].ids, all[i].ids);
+        EXPECT_EQ(expected[i].ids, last[i].ids);
+      }
+    }
+  }
+}
+
+TEST(Engine, BatchInvariantLogitsDoNotDependOnCompany) { expect_company_changes_nothing(Device::cpu()); }
+
 TEST(Engine, AMadeUpPromptIsACacheOfOrdinaryNumbers) {
   for (const DType kv : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
     Engine engine(load(), {.max_sequences = 2, .kv_type = kv});
@@ -408,6 +446,8 @@ std::vector<std::vector<int32_t>> answers(const std::shared_ptr<const Model>& mo
   for (Stream& stream : streams) ids.push_back(collect(std::move(stream)).ids);
   return ids;
 }
+
+TEST_P(EngineOnDevice, BatchInvariantLogitsDoNotDependOnCompany) { expect_company_changes_nothing(Device::parse(GetParam())); }
 
 TEST_P(EngineOnDevice, GivesTheSameTokens) {
   for (const int64_t heads : {1, 2, 4, 8}) {

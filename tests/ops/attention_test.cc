@@ -325,10 +325,9 @@ TEST_P(AttentionOnDevice, AppendAndAttentionInOne) {
 }
 
 // Rows of sequence 0 as a function of how its tokens come: chunk sizes repeat until `total`.
-std::vector<float> run_chunked(int threads, Isa isa, DType type, const Dimensions& dims, int32_t total, int32_t chunk, bool in_company,
+std::vector<float> run_chunked(Context& ctx, DType type, const Dimensions& dims, int32_t total, int32_t chunk, bool in_company,
                                const ops::PagedAttentionOptions& options) {
-  Context ctx(Device::cpu(), {threads, isa});
-  Cache cache(type, dims, 128);
+  Cache cache(type, dims, 128, ctx.device());
   std::vector<float> rows;
   for (int32_t start = 0; start < total; start += chunk) {
     const int32_t count = std::min(chunk, total - start);
@@ -339,6 +338,12 @@ std::vector<float> run_chunked(int threads, Isa isa, DType type, const Dimension
     rows.insert(rows.end(), out.begin() + skip, out.begin() + skip + count * dims.heads * dims.head_dim);
   }
   return rows;
+}
+
+std::vector<float> run_chunked(int threads, Isa isa, DType type, const Dimensions& dims, int32_t total, int32_t chunk, bool in_company,
+                               const ops::PagedAttentionOptions& options) {
+  Context ctx(Device::cpu(), {threads, isa});
+  return run_chunked(ctx, type, dims, total, chunk, in_company, options);
 }
 
 void expect_invariant(Isa isa, DType type, const Dimensions& dims, int32_t total, const ops::PagedAttentionOptions& options) {
@@ -360,6 +365,44 @@ TEST(PagedAttention, BitsDoNotDependOnChunksBatchOrThreads) {
     expect_invariant(isa, DType::kF16, {3, 1, 32}, 600, {});  // several blocks: decode splits them over the threads
     expect_invariant(isa, DType::kF16, {8, 1, 32}, 400, {0, 290, 0});
     expect_invariant(isa, DType::kF32, {5, 5, 16}, 300, {0, 31, 5});
+  }
+}
+
+TEST_P(AttentionOnDevice, BitsDoNotDependOnChunksOrBatch) {
+  const auto ctx = test::batch_invariant_context(GetParam());
+  const struct {
+    Dimensions dims;
+    int32_t total;
+    ops::PagedAttentionOptions options;
+  } cases[] = {{{6, 2, 40}, 300, {}},
+               {{4, 1, 64}, 700, {}},
+               {{4, 2, 128}, 300, {0, 0, 7}},
+               {{8, 2, 64}, 400, {0, 290, 0}},
+               {{5, 5, 16}, 200, {0, 31, 5}}};
+  for (const DType type : kCacheTypes) {
+    for (const auto& c : cases) {
+      const std::vector<float> whole = run_chunked(*ctx, type, c.dims, c.total, c.total, false, c.options);
+      for (const int32_t chunk : {1, 7, 64, 100}) {
+        for (const bool in_company : {false, true}) {
+          EXPECT_TRUE(same_bits(run_chunked(*ctx, type, c.dims, c.total, chunk, in_company, c.options), whole))
+              << dtype_name(type) << " heads of " << c.dims.head_dim << ", chunks of " << chunk
+              << (in_company ? " in a batch with others" : "");
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionOnDevice, ADenseRowDoesNotDependOnThoseBefore) {
+  const auto ctx = test::batch_invariant_context(GetParam());
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const Tensor q = on(*ctx, test::normal_tensor({2, 4, 150, 64}, type, 1)), k = on(*ctx, test::normal_tensor({2, 2, 150, 64}, type, 2)),
+                 v = on(*ctx, test::normal_tensor({2, 2, 150, 64}, type, 3));
+    const Tensor all = ops::attention(*ctx, q, k, v, {.causal = true}).to(Device::cpu());
+    for (const int64_t rows : {1, 15, 100}) {
+      const Tensor last = ops::attention(*ctx, q.slice(2, 150 - rows, 150), k, v, {.causal = true}).to(Device::cpu());
+      EXPECT_TRUE(test::same_bits(all.slice(2, 150 - rows, 150).contiguous(), last)) << dtype_name(type) << " last " << rows;
+    }
   }
 }
 

@@ -374,6 +374,56 @@ TEST(Linear, PreciseSegmentsMultiplyWhatTheRoundingLeftOver) {
   }
 }
 
+// With all that happens on the way, over and below what any kernel takes at once.
+TEST_P(LinearOnDevice, ARowDoesNotDependOnTheBatch) {
+  const auto ctx = test::batch_invariant_context(GetParam());
+  constexpr int64_t t = 150;
+  for (const DType type : kTypes) {
+    for (const auto& [n, least] : {std::pair<int64_t, int64_t>{72, 100}, {300, 576}, {512, 2048}}) {
+      const int64_t k = fitting(type, least);
+      PackedWeight weight;
+      for (const uint32_t seed : {1u, 2u})
+        ops::append_weight(*ctx, ops::weight_source(test::on(*ctx, random_weight(type, n, k, seed))), false, weight);
+      const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 11), {t, k})),
+                   old = test::on(*ctx, Tensor::from_values(normals(t * 2 * n, 12), {t, 2 * n}));
+      const Tensor norm = test::on(*ctx, Tensor::from_values(normals(k, 5), {k})),
+                   bias = test::on(*ctx, Tensor::from_values(normals(2 * n, 6), {2 * n}));
+      const Tensor next_norm = test::on(*ctx, Tensor::from_values(normals(2 * n, 7), {2 * n}));
+      struct Results {
+        Tensor product, gated, sum, normed;
+      };
+      const auto results_of = [&, n = n](int64_t first, int64_t rows) {
+        const Tensor part = x.slice(0, first, first + rows);
+        Results results;
+        results.product = ops::linear(*ctx, part, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5});
+        results.gated = ops::linear(*ctx, part, weight, {.bias = &bias, .swiglu = true});
+        results.sum = test::on(*ctx, old.slice(0, first, first + rows).to(Device::cpu()).contiguous());
+        results.normed = test::on(*ctx, Tensor::zeros({rows, 2 * n}, DType::kBF16));
+        ops::LinearOptions options = {.bias = &bias, .accumulate = true};
+        if (ops::rounds_to_bf16(*ctx, weight, rows)) {
+          options.norm_eps = 1e-5;
+          options.normed = &results.normed;
+          options.next_norm = &next_norm;
+        }
+        ops::linear(*ctx, part, weight, results.sum, options);
+        return results;
+      };
+      const Results all = results_of(0, t);
+      test::for_chunks(t, {1, 7, 16, 17, 64, 65}, [&](int64_t first, int64_t rows) {
+        SCOPED_TRACE(concat(dtype_name(type), " ", n, " x ", k, ", ", rows, " rows at ", first));
+        const Results part = results_of(first, rows);
+        const auto expect_same = [&, n = n](const Tensor& whole, const Tensor& own, const char* what) {
+          EXPECT_TRUE(test::same_bits(whole.slice(0, first, first + rows).to(Device::cpu()).contiguous(), own.to(Device::cpu()))) << what;
+        };
+        expect_same(all.product, part.product, "product");
+        expect_same(all.gated, part.gated, "gated");
+        expect_same(all.sum, part.sum, "sum");
+        expect_same(all.normed, part.normed, "normed");
+      });
+    }
+  }
+}
+
 TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
   const int64_t t = 64, n = 100;
   const auto check = [&](Isa isa, DType type, bool precise) {

@@ -1,6 +1,7 @@
 #include "wick/ops/norm.h"
 
 #include "tests/ops/support.h"
+#include "wick/ops/softmax.h"
 
 namespace wick {
 namespace {
@@ -164,6 +165,28 @@ TEST(RmsNorm, Misuse) {
 Tensor layer_reference(const Tensor& x, const Tensor& w, const Tensor& b) {
   Context ctx;
   return ops::layer_norm(ctx, x.to(DType::kF64), w.to(DType::kF64), b.to(DType::kF64), kEps);
+}
+
+TEST_P(LayerNormOnDevice, ARowDoesNotDependOnTheBatch) {
+  const auto ctx = test::batch_invariant_context(GetParam());
+  for (const DType type : test::kHalfAndSingle) {
+    for (const int64_t size : {100, 576, 2048, 4096, 9000}) {
+      const Tensor x = test::on(*ctx, test::normal_tensor({600, size}, type, 1)), w = test::on(*ctx, test::normal_tensor({size}, type, 2)),
+                   b = test::on(*ctx, test::normal_tensor({size}, type, 3));
+      const Tensor normed = ops::layer_norm(*ctx, x, w, b, 1e-5), scaled = ops::rms_norm(*ctx, x, w, 1e-5),
+                   shares = ops::softmax_last_dim(*ctx, x);
+      test::for_chunks(600, {1, 65, 513}, [&](int64_t first, int64_t rows) {
+        const Tensor part = x.slice(0, first, first + rows);
+        const auto expect_same = [&](const Tensor& all, const Tensor& own, const char* op) {
+          EXPECT_TRUE(test::same_bits(all.slice(0, first, first + rows).to(Device::cpu()).contiguous(), own.to(Device::cpu())))
+              << op << " " << dtype_name(type) << " " << size << ": " << rows << " rows at " << first;
+        };
+        expect_same(normed, ops::layer_norm(*ctx, part, w, b, 1e-5), "layer_norm");
+        expect_same(scaled, ops::rms_norm(*ctx, part, w, 1e-5), "rms_norm");
+        expect_same(shares, ops::softmax_last_dim(*ctx, part), "softmax");
+      });
+    }
+  }
 }
 
 TEST_P(LayerNormOnDevice, Golden) {

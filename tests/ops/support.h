@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
@@ -60,6 +62,22 @@ inline std::vector<std::unique_ptr<Context>> contexts_of_two_threads(const std::
     if (each->threads() == 1) all.push_back(std::make_unique<Context>(each->device(), Context::Options{2, each->isa()}));
   }
   return all;
+}
+
+// On which a row does not depend on those beside it: one for the device.
+inline std::unique_ptr<Context> batch_invariant_context(const std::string& device) {
+  Context::Options options;
+  options.threads = 2;
+  options.batch_invariant = true;
+  return std::make_unique<Context>(Device::parse(device), options);
+}
+
+// Calls body(first, count) for pieces of `rows` rows, of a size each.
+template <class Body>
+void for_chunks(int64_t rows, std::initializer_list<int64_t> sizes, Body&& body) {
+  for (const int64_t size : sizes) {
+    for (int64_t first = 0; first < rows; first += size) body(first, std::min(size, rows - first));
+  }
 }
 
 inline std::string name_of(const Context& ctx) {

@@ -25,6 +25,7 @@ void ModelFlags::declare(Flags& flags) {
   flags.integer("--memory", "BYTES", 1, std::numeric_limits<int64_t>::max(), memory_,
                 "Of the device, for weights, cache and all else; default: what is free");
   flags.choice("--type", "TYPE", recipe_names(), weight_type_, "Convert the weights while loading, as wick quantize does: q8_0, q4_0, q4_k_m, …");
+  flags.toggle("--batch-invariant", batch_invariant_, "On a GPU, too: no token depends on what runs beside it; slower there");
   flags.toggle("--exact", exact_, "Everything in f32: the reference numerics, slow");
 }
 
@@ -66,6 +67,7 @@ EngineOptions ModelFlags::engine_options() const {
   EngineOptions options;
   options.max_sequences = 1;
   options.context = context_.value_or(0);
+  options.batch_invariant = batch_invariant_;
   options.kv_type = *dtype_from_name(kv_type_name());
   options.log = [](LogLevel level, std::string_view text) { say(level, text); };
   return options;

@@ -31,6 +31,7 @@ class ModelFlags {
   std::optional<std::string> model_, device_, kv_type_, weight_type_;
   std::optional<int64_t> threads_, context_, memory_;
   bool exact_ = false;
+  bool batch_invariant_ = false;
 };
 
 // Says at load what was decided for the user: a context cut by memory (a warning when not asked for), the rest at level info.

@@ -27,7 +27,8 @@ struct Engine::Impl {
   Impl(std::shared_ptr<const Model> shared_model, const EngineOptions& engine_options)
       : model(std::move(shared_model)),
         options(engine_options),
-        ctx(model->options().device, {.threads = model->options().threads, .isa = model->options().isa}),
+        ctx(model->options().device,
+            {.threads = model->options().threads, .isa = model->options().isa, .batch_invariant = options.batch_invariant}),
         pool(pool_config(), ctx.device()) {
     const ActivationLimits step = step_limits(options, ctx.device());
     limits = {options.max_sequences, step.rows, step.logit_rows, context};

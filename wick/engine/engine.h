@@ -27,6 +27,9 @@ struct EngineOptions {
   int64_t context = 0;         // positions per sequence; 0: the model's, capped by memory
   DType kv_type = DType::kF16; // f32, f16, bf16, q8_0; Model loaded with exact: f32
   uint64_t kv_memory = 0;      // bytes for all cache pages; 0: what max_sequences x context needs, capped by the memory limit
+  // Logits of a token do not depend on the sequences beside its own nor on prefill_chunk, bit for bit. The CPU's never do; on a GPU it is
+  // slower.
+  bool batch_invariant = false;
   int64_t prefill_chunk = 0;   // tokens of one step at most; 0: 512 on the CPU, 2048 on other devices
   LogCallback log = {};
 };

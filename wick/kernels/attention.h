@@ -71,7 +71,8 @@ void attention(Context& ctx, const DenseAttentionArgs& args);
 }  // namespace cpu
 namespace cuda {
 // On ctx's stream. batch.on_device is set; every pointer of args but those of batch is in the device's memory.
-// Rows do not depend on each other; blocks of positions are merged in an order that depends on the shape of the step.
+// Rows do not depend on each other; blocks of positions are merged in an order that depends on the shape of the step, unless ctx is batch
+// invariant.
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache);
 // One kernel where every sequence has one row (f16 and bf16 pages, head sizes 64 and 128).
 void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,

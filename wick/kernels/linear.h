@@ -42,14 +42,16 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
 }
-// On ctx's stream. Up to kFewRows rows as above, every quantised segment as if it were precise (its scales to a few units in the last
+// On ctx's stream. Few rows, up to kFewRows, as above, every quantised segment as if it were precise (its scales to a few units in the last
 // place), norm and swiglu in the same kernel; with more rows, or inputs that a block has no memory for, x and quantised weights are rounded
-// to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and of rows.
+// to bf16 for the tensor cores. The order of a sum depends on k, the number of outputs and, unless ctx is batch invariant, of rows.
 namespace cuda {
 inline constexpr int64_t kFewRows = 8;
 void linear(Context& ctx, const LinearArgs& args);
+// Rows that are not multiplied as many are. Where a row must not depend on those beside it none are few.
+inline bool few_rows(const Context& ctx, int64_t rows) { return rows <= kFewRows && !ctx.batch_invariant(); }
 // Whether linear() with so many rows rounds x to bf16, so that it may as well be given in it.
-bool rounds_to_bf16(const PackedWeight& weight, int64_t rows);
+bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows);
 }  // namespace cuda
 
 // The same with a matrix that is packed panel by panel on the way: y[t, n] = sum over k of round(x[t, k]) * b[n, k] (+ bias[n]).
@@ -89,7 +91,8 @@ struct MatmulBatch {
     int64_t row_stride = 0, column_stride = 0, step = 0;  // elements
   } a, b, y;  // [rows, k], [k, n], [rows, n]
 };
-// y = a b by cuBLASLt, sums in f32, rounded once. False when it is not there or does not take these strides: y is untouched then.
+// y = a b by cuBLASLt, sums in f32, rounded once. False when it is not there or does not take these strides, or its sums must not depend on
+// the number of rows: y is untouched then.
 bool matmul_batch(Context& ctx, const MatmulBatch& args);
 // As cpu::pack, on ctx's stream: rows are copied to the device as they are stored and packed there. Takes kStagingBytes of its memory
 // for that, and as much of the CPU's, until the context goes; more where a single row needs more.

@@ -6,7 +6,7 @@ namespace wick::ops {
 
 std::unique_ptr<DecodeStep> DecodeStep::make(Context& ctx, const DecodeModel& model, DType cache_type) {
   if constexpr (kHasCuda) {
-    if (!on_cuda(ctx)) return nullptr;
+    if (!on_cuda(ctx) || ctx.batch_invariant()) return nullptr;
     if (auto kernel = cuda::make_decode_kernel(ctx, model, cache_type)) return std::unique_ptr<DecodeStep>(new DecodeStep(std::move(kernel)));
   }
   return nullptr;

@@ -179,7 +179,7 @@ void append_weights(Context& ctx, std::span<const WeightSource> sources, bool ex
 }
 
 bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows) {
-  if constexpr (kHasCuda) return on_cuda(ctx) && cuda::rounds_to_bf16(weight, rows);
+  if constexpr (kHasCuda) return on_cuda(ctx) && cuda::rounds_to_bf16(ctx, weight, rows);
   return false;
 }
 

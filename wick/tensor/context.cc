@@ -75,6 +75,7 @@ struct Context::Scratch {
 Context::Context(const Device& device, const Options& options)
     : device_(device),
       isa_(options.isa),
+      batch_invariant_(device.is_cpu() || options.batch_invariant),
       pool_(options.threads > 0 ? options.threads : cpu_limits().threads()),
       scratch_(std::make_unique<Scratch>(device)),
       stream_(device.backend().open_stream ? device.backend().open_stream(device.index()) : nullptr) {

@@ -17,6 +17,9 @@ class Context {
   struct Options {
     int threads = 0;           // 0: cpu_limits().threads()
     Isa isa = default_isa();   // kernels of this set are used; Error(kUnsupported) when this machine cannot run it
+    // What an op makes of a row (linear, norms, softmax, attention) does not depend on the rows beside it, bit for bit. The CPU's are
+    // always so; on a GPU it is slower.
+    bool batch_invariant = false;
   };
   explicit Context(const Device& device = Device::cpu()) : Context(device, Options{}) {}
   Context(const Device& device, const Options& options);
@@ -26,6 +29,7 @@ class Context {
 
   const Device& device() const { return device_; }
   Isa isa() const { return isa_; }
+  bool batch_invariant() const { return batch_invariant_; }
   int threads() const { return pool_.size(); }
   ThreadPool& pool() { return pool_; }
   DeviceStream* stream() { return stream_.get(); }  // null when kernels are done as they return
@@ -58,6 +62,7 @@ class Context {
   struct Scratch;
   Device device_;
   Isa isa_;
+  bool batch_invariant_;
   ThreadPool pool_;
   std::unique_ptr<Scratch> scratch_;
   std::unique_ptr<DeviceStream> stream_;  // goes first, and waits for what uses the scratch

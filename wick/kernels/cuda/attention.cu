@@ -138,8 +138,8 @@ bool rows_aligned(const HeadsView& view) {
 template <class T>
 bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
   constexpr int64_t kLeastRows = 16;
-  if (args.rows < kLeastRows || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) || !rows_aligned(args.v) ||
-      !rows_aligned(args.y))
+  if ((args.rows < kLeastRows && !ctx.batch_invariant()) || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) ||
+      !rows_aligned(args.v) || !rows_aligned(args.y))
     return false;
   const TileOfGrid grid = {static_cast<int>(args.heads), static_cast<int>(blocks_for(args.rows, kTileRows))};
   return with_tile_dim(args.head_dim, [&](auto dim) {

@@ -106,7 +106,9 @@ __device__ void weigh(float (&scores)[kKeyTiles][4], float (&out)[kValueTiles][4
     for (int j = 0; j < kKeyTiles; ++j) top = fmaxf(top, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
     for (int step = 1; step < 4; step *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
     const float shift = finite_peak(top) * scale;
-    const float factor = fast_exp2(fmaf(peak[half], scale, -shift));  // 0 for a peak of -infinity: scale is positive
+    // 0 for a peak of -infinity: scale is positive. 1 where the peak stays: rounding would make almost 1 of it, also for tiles that a row
+    // does not see.
+    const float factor = peak[half] == top ? 1 : fast_exp2(fmaf(peak[half], scale, -shift));
     peak[half] = top;
     sum[half] *= factor;
 #pragma unroll

@@ -175,7 +175,7 @@ void run_many(Context& ctx, const LinearArgs& args, Inputs& inputs, const Weight
 // Whether the kernels below do norm and swiglu, too.
 bool fuses(Context& ctx, const LinearArgs& args) {
   const auto& segments = args.weight->segments;
-  if (args.rows > kFewRows || (args.norm && !(in_place(args) && aligned(args.norm)))) return false;
+  if (!few_rows(ctx, args.rows) || (args.norm && !(in_place(args) && aligned(args.norm)))) return false;
   if (args.swiglu && (segments.size() != 2 || segments[0].type != segments[1].type || segments[0].rows != segments[1].rows)) return false;
   return std::all_of(segments.begin(), segments.end(),
                      [&](const WeightSegment& segment) { return can_stream(ctx, segment.type, segment.k); });
@@ -185,7 +185,7 @@ bool fuses(Context& ctx, const LinearArgs& args) {
 
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
-  if (rounds_to_bf16(*args.weight, args.rows)) return linear_many(ctx, args);
+  if (rounds_to_bf16(ctx, *args.weight, args.rows)) return linear_many(ctx, args);
   if ((args.norm || args.swiglu) && !fuses(ctx, args)) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
   Inputs inputs(ctx, args);
@@ -195,7 +195,7 @@ void linear(Context& ctx, const LinearArgs& args) {
     const LinearOutput out = next;
     next = next.behind(segment.rows);
     const bool plain = segment.type == DType::kF32 || segment.type == DType::kF16;
-    if (args.rows > kFewRows || !(plain || can_stream(ctx, segment.type, segment.k))) {
+    if (!few_rows(ctx, args.rows) || !(plain || can_stream(ctx, segment.type, segment.k))) {
       run_many(ctx, args, inputs, segment, out);
       continue;
     }

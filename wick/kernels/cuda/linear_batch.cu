@@ -1,5 +1,8 @@
 // Products of more rows than linear_stream takes and fewer than make a product bound by arithmetic: a block has 256 outputs, 32 to a warp,
 // and a share of the steps along k, so that all multiprocessors have something to do. Weights are asked for before x is there.
+//
+// Where a row must not depend on those beside it shares are the same for any number of rows, and a block of a product of more rows goes
+// through all of them, adding them up as they would be elsewhere.
 #include <algorithm>
 #include <cmath>
 
@@ -46,22 +49,25 @@ struct BatchShape {
   static constexpr int kBytes = kStages * kStageBytes;
 };
 
-template <int kRows, class Weights>
+template <int kRows, bool kAllShares, class Weights>
 __global__ void __launch_bounds__(kBatchThreads, (BatchShape<kRows, Weights>::kBlocks))
     batch_kernel(const __grid_constant__ BatchArgs args, const __grid_constant__ BatchSegments<Weights> segments) {
   let_next_begin();
   using Shape = BatchShape<kRows, Weights>;
   constexpr int kStages = Shape::kStages, kDepth = Weights::kDepth, kTiles = kRows / 8;
   extern __shared__ __align__(128) std::byte shared[];
-  const int segment = segments.of(static_cast<int>(blockIdx.x));
+  const int tile = static_cast<int>(kAllShares ? blockIdx.y : blockIdx.x), share = static_cast<int>(kAllShares ? 0 : blockIdx.y);
+  const int segment = segments.of(tile);
   const Weights& weights = segments.weights[segment];
-  const uint32_t first = (blockIdx.x - segments.first_tile[segment]) * kBatchOutputs;
+  const uint32_t first = static_cast<uint32_t>(tile - segments.first_tile[segment]) * kBatchOutputs;
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int begin = static_cast<int>(blockIdx.y) * args.steps_per_share, end = min(args.steps, begin + args.steps_per_share);
-  const uint32_t rows = static_cast<uint32_t>(args.x.rows), ld = static_cast<uint32_t>(args.x.ld);
+  const int begin = share * args.steps_per_share, end = kAllShares ? args.steps : min(args.steps, begin + args.steps_per_share);
+  const int64_t first_row = kAllShares ? int64_t{blockIdx.x} * kRows : 0;
+  const __nv_bfloat16* const source = args.x.x + first_row * args.x.ld;
+  const uint32_t rows = static_cast<uint32_t>(min(args.x.rows - first_row, int64_t{kRows})), ld = static_cast<uint32_t>(args.x.ld);
   const auto x_of = [&](std::byte* stage) { return reinterpret_cast<__nv_bfloat16*>(stage + Weights::kStageBytes); };
   const auto copy_x = [&](std::byte* stage, int step) {
-    copy_bf16_rows<kRows, kDepth>(x_of(stage), args.x.x, 0, rows, ld, step * kDepth, args.k);
+    copy_bf16_rows<kRows, kDepth>(x_of(stage), source, 0, rows, ld, step * kDepth, args.k);
   };
 
 #pragma unroll 1
@@ -74,7 +80,8 @@ __global__ void __launch_bounds__(kBatchThreads, (BatchShape<kRows, Weights>::kB
   }
 
   float sums[2][kTiles][4] = {};
-  int stage = 0, next = kStages - 1;
+  [[maybe_unused]] float all[kAllShares ? 2 : 1][kTiles][4] = {};
+  int stage = 0, next = kStages - 1, share_end = args.steps_per_share;
 #pragma unroll 1
   for (int step = begin; step < end; ++step) {
     wait_stages<kStages - 2>();
@@ -95,8 +102,17 @@ __global__ void __launch_bounds__(kBatchThreads, (BatchShape<kRows, Weights>::kB
     });
     next = stage;
     stage = stage + 1 == kStages ? 0 : stage + 1;
+    if constexpr (kAllShares) {
+      if (step + 1 != min(share_end, end)) continue;
+      share_end += args.steps_per_share;
+#pragma unroll
+      for (int i = 0; i < 2 * kTiles * 4; ++i) {
+        all[i / 4 / kTiles][i / 4 % kTiles][i % 4] += sums[i / 4 / kTiles][i / 4 % kTiles][i % 4];
+        sums[i / 4 / kTiles][i / 4 % kTiles][i % 4] = 0;
+      }
+    }
   }
-  float* const partial = args.partial ? args.partial + blockIdx.y * args.x.rows * args.outputs : nullptr;
+  float* const partial = args.partial ? args.partial + share * args.x.rows * args.outputs : nullptr;
 #pragma unroll
   for (int m = 0; m < 2; ++m) {
 #pragma unroll
@@ -106,7 +122,9 @@ __global__ void __launch_bounds__(kBatchThreads, (BatchShape<kRows, Weights>::kB
         const uint32_t own = first + warp * kWarpOutputs + 16 * m + lane / 4 + c / 2 * 8, t = 8 * j + lane % 4 * 2 + c % 2;
         if (t >= rows || own >= weights.outputs) continue;
         const int64_t n = segments.first_output[segment] + own;
-        if (partial) {
+        if constexpr (kAllShares) {
+          args.out.put(first_row + t, n, all[m][j][c]);
+        } else if (partial) {
           partial[t * args.outputs + n] = sums[m][j][c];
         } else {
           args.out.put(t, n, sums[m][j][c]);
@@ -137,26 +155,40 @@ int best_shares(int64_t tiles, int steps, int64_t rows, int64_t outputs, int64_t
   return best;
 }
 
+template <int kRows, bool kAllShares, class Weights>
+void launch_batch(Context& ctx, const dim3& grid, const BatchArgs& args, const BatchSegments<Weights>& segments) {
+  constexpr int kBytes = BatchShape<kRows, Weights>::kBytes;
+  const auto kernel = batch_kernel<kRows, kAllShares, Weights>;
+  stream_of(ctx).use();
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "linear");
+  launch(ctx, "linear", kernel, grid, kBatchThreads, kBytes, args, segments);
+}
+
 template <int kRows, class Weights>
 bool run(Context& ctx, BatchArgs args, const BatchSegments<Weights>& segments, BatchShares& result) {
   using Shape = BatchShape<kRows, Weights>;
   static_assert(Shape::kStages >= 2);
+  constexpr int64_t kInvariantRows = kFewRows;  // for which shares are chosen then
+  const bool invariant = ctx.batch_invariant();
   const CudaStream& stream = stream_of(ctx);
-  if (Shape::kBytes > stream.shared_bytes()) return false;
+  if ((invariant ? BatchShape<kBatchRows, Weights>::kBytes : Shape::kBytes) > stream.shared_bytes()) return false;
   args.steps = ceil_div(args.k, Weights::kDepth);
-  args.shares = best_shares(segments.tiles, args.steps, args.x.rows, args.outputs, int64_t{Shape::kBlocks} * stream.multiprocessors(),
-                            Weights::kStageBytes);
+  args.shares = best_shares(segments.tiles, args.steps, invariant ? kInvariantRows : args.x.rows, args.outputs,
+                            int64_t{invariant ? 1 : Shape::kBlocks} * stream.multiprocessors(), Weights::kStageBytes);
   args.steps_per_share = ceil_div(args.steps, args.shares);
   result = {};
+  const auto tiles = static_cast<unsigned>(segments.tiles);
+  if constexpr (kRows == kBatchRows) {
+    if (args.x.rows > kRows) {
+      launch_batch<kRows, true>(ctx, dim3(blocks_for(args.x.rows, kRows), tiles), args, segments);
+      return true;
+    }
+  }
   if (args.shares > 1 || !args.out.anywhere()) {
     args.partial = ctx.scratch<float>(args.shares * args.x.rows * args.outputs).data();
     result = {args.partial, args.shares};
   }
-  const auto kernel = batch_kernel<kRows, Weights>;
-  stream.use();
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kBytes), "linear");
-  launch(ctx, "linear", kernel, dim3(static_cast<unsigned>(segments.tiles), static_cast<unsigned>(args.shares)), kBatchThreads,
-         Shape::kBytes, args, segments);
+  launch_batch<kRows, false>(ctx, dim3(tiles, static_cast<unsigned>(args.shares)), args, segments);
   return true;
 }
 
@@ -173,7 +205,7 @@ bool run(Context& ctx, const BatchArgs& args, std::span<const WeightSegment> wei
   }
   if (args.x.rows <= 16) return run<16>(ctx, args, segments, result);
   if (args.x.rows <= 32) return run<32>(ctx, args, segments, result);
-  return run<64>(ctx, args, segments, result);
+  return run<kBatchRows>(ctx, args, segments, result);
 }
 
 // The sum of an output's shares, in order.
@@ -200,7 +232,8 @@ bool linear_batch(Context& ctx, const RoundedInput& x, std::span<const WeightSeg
   const bool fits = std::all_of(segments.begin(), segments.end(), [](const WeightSegment& segment) {
     return segment.storage->bytes() <= UINT32_MAX && segment.rows <= INT32_MAX;  // places of 32 bits
   });
-  if (!fits || x.rows > kBatchRows || x.ld > UINT32_MAX / kBatchRows || (is_quantised(type) ? k % 128 != 0 : type != DType::kBF16))
+  if (!fits || (x.rows > kBatchRows && !ctx.batch_invariant()) || x.ld > UINT32_MAX / kBatchRows ||
+      (is_quantised(type) ? k % 128 != 0 : type != DType::kBF16))
     return false;
   BatchArgs args = {};
   args.x = x;

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(Shape::kBlock) round_rows(const __grid_constan
 
 template <int V>
 void round_all(Context& ctx, const RoundArgs& args) {
-  with_row_shape(args.rows, (args.k + V - 1) / V, [&](auto shape) {
+  with_row_shape(many_rows(ctx, args.rows), (args.k + V - 1) / V, [&](auto shape) {
     using Shape = decltype(shape);
     launch(ctx, "linear", round_rows<V, Shape>, blocks_for(args.rows, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
   });
@@ -110,7 +110,7 @@ bool sum_and_norm(Context& ctx, const SumArgs& args) {
   const int64_t vectors = args.outputs / kVector;
   if (args.outputs % kVector != 0 || args.out.ld % kVector != 0 || !aligned(args.out.y) || !aligned(args.norm) || vectors > kMostVectors)
     return false;
-  with_row_shape(args.rows, vectors, [&](auto shape) {
+  with_row_shape(many_rows(ctx, args.rows), vectors, [&](auto shape) {
     using Shape = decltype(shape);
     if constexpr (Shape::kVectors > 0) {
       launch(ctx, "linear", sum_and_norm_rows<Shape>, blocks_for(args.rows, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
@@ -168,18 +168,21 @@ std::span<const WeightSegment> neighbours(std::span<const WeightSegment> segment
 
 bool of_one_type(std::span<const WeightSegment> segments) { return neighbours(segments).size() == segments.size(); }
 
-// Whether so few rows are faster without cuBLASLt, for which blocks have to be unpacked first.
-bool suits_batch(DType type, int64_t rows) { return is_quantised(type) && rows <= kBatchRows; }
+// Whether so few rows are faster without cuBLASLt, for which blocks have to be unpacked first, or it must not be asked: its sums depend on
+// the number of rows.
+bool suits_batch(const Context& ctx, DType type, int64_t rows) {
+  return ctx.batch_invariant() || (is_quantised(type) && rows <= kBatchRows);
+}
 
 // All of the product, or swiglu of it, in one kernel; false where there is none.
 bool multiply_at_once(Context& ctx, const RoundedInput& x, const PackedWeight& weight, const LinearOutput& out, bool swiglu) {
-  return of_one_type(weight.segments) && linear_clusters(ctx, x, weight.segments, out, swiglu);
+  return !ctx.batch_invariant() && of_one_type(weight.segments) && linear_clusters(ctx, x, weight.segments, out, swiglu);
 }
 
 // The product of neighbours with x, where it belongs.
 void multiply(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, LinearOutput out) {
   const ScratchScope scope(ctx);
-  if (!suits_batch(segments[0].type, x.rows) && linear_blas(ctx, x, segments, out)) return;
+  if (!suits_batch(ctx, segments[0].type, x.rows) && linear_blas(ctx, x, segments, out)) return;
   if (BatchShares shares; linear_batch(ctx, x, segments, out, shares)) {
     if (shares.count > 0) merge_products(ctx, shares, x.rows, outputs_of(segments), out);
     return;
@@ -203,8 +206,8 @@ void multiply_all(Context& ctx, const RoundedInput& x, const PackedWeight& weigh
 BatchShares shares_of(Context& ctx, const RoundedInput& x, const PackedWeight& weight) {
   BatchShares shares;
   if (!of_one_type(weight.segments)) return shares;
-  if (!suits_batch(weight.segments[0].type, x.rows)) return blas_shares(ctx, x, weight.segments);
-  linear_batch(ctx, x, weight.segments, {}, shares);
+  if (!suits_batch(ctx, weight.segments[0].type, x.rows)) return blas_shares(ctx, x, weight.segments);
+  if (x.rows <= kBatchRows) linear_batch(ctx, x, weight.segments, {}, shares);
   return shares;
 }
 
@@ -239,8 +242,8 @@ const __nv_bfloat16* rounded_rows(Context& ctx, const LinearArgs& args) {
   return out;
 }
 
-bool rounds_to_bf16(const PackedWeight& weight, int64_t rows) {
-  return rows > kFewRows && weight.k % kPlainPadding == 0 &&
+bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows) {
+  return !few_rows(ctx, rows) && weight.k % kPlainPadding == 0 &&
          std::all_of(weight.segments.begin(), weight.segments.end(),
                      [](const WeightSegment& segment) { return segment.type == DType::kBF16 || is_quantised(segment.type); });
 }

@@ -107,7 +107,7 @@ struct RoundedInput {
 // args.x, normalised where there is a norm, as such rows round_up(k, 8) apart, in scratch of the caller's scope; args.x_bf16 as it is.
 const __nv_bfloat16* rounded_rows(Context& ctx, const LinearArgs& args);
 
-// The whole of linear() for more than kFewRows rows where rounds_to_bf16() holds.
+// The whole of linear() where rounds_to_bf16() holds.
 void linear_many(Context& ctx, const LinearArgs& args);
 
 // Sums over shares of k that have still to be added up, in order. None: the product is where it belongs.
@@ -115,10 +115,11 @@ struct BatchShares {
   const float* partial = nullptr;  // [count, rows, outputs], in scratch of the caller's scope
   int count = 0;
 };
-inline constexpr int64_t kBatchRows = 64;
+inline constexpr int kBatchRows = 64;
 
-// Up to kBatchRows rows, bound by the weights' bytes, with neighbouring segments of one type, whose outputs `out` has side by side. Without
-// a place for them shares are left to the caller even if there is one only. False where there is no kernel for these weights.
+// Up to kBatchRows rows, where ctx is batch invariant any number, bound by the weights' bytes, with neighbouring segments of one type,
+// whose outputs `out` has side by side. Without a place for them, which more than kBatchRows rows need, shares are left to the caller even
+// if there is one only. False where there is no kernel for these weights.
 bool linear_batch(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, const LinearOutput& out,
                   BatchShares& result);
 void merge_products(Context& ctx, const BatchShares& shares, int64_t rows, int64_t outputs, const LinearOutput& out);

@@ -197,7 +197,8 @@ void run_rows(Context& ctx, const char* op, const Args& args) {
     launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, takes_several<T>(args)), Shape::kBlock, 0, args);
   };
   constexpr bool kWide = sizeof(T) == 2 || std::is_same_v<Args, LayerNormArgs>;
-  kWide ? with_wide_row_shape(args.x.count, vectors, with) : with_row_shape(args.x.count, vectors, with);
+  const bool many = many_rows(ctx, args.x.count);
+  kWide ? with_wide_row_shape(many, vectors, with) : with_row_shape(many, vectors, with);
 }
 
 template <class Args>

@@ -261,13 +261,14 @@ struct PagedSource {
   }
 };
 
-// Whether the rows of the sequences from `first` on are some that the tensor cores can do and are worth starting for.
-bool suits_tiles(const AttentionArgs& args, const StepBatch& batch, const KvLayout& layout, int32_t first) {
+// Whether the rows of the sequences from `first` on are some that the tensor cores can do and are worth starting for, or have to be done
+// as all rows are.
+bool suits_tiles(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayout& layout, int32_t first) {
   constexpr int64_t kRowsOfSequence = 16;
   const int64_t rows = batch.rows - batch.first_row[first], sequences = batch.sequences - first;
-  return sequences > 0 && rows >= kRowsOfSequence * sequences && (layout.type == DType::kF16 || layout.type == DType::kBF16) &&
-         with_tile_dim(layout.head_dim, [](auto) {}) && args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) &&
-         aligned(args.out) && aligned(args.out_bf16);
+  return sequences > 0 && (ctx.batch_invariant() || rows >= kRowsOfSequence * sequences) &&
+         (layout.type == DType::kF16 || layout.type == DType::kBF16) && with_tile_dim(layout.head_dim, [](auto) {}) &&
+         args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) && aligned(args.out) && aligned(args.out_bf16);
 }
 
 template <class T>
@@ -283,7 +284,7 @@ void run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch, int3
 
 // Few rows of each sequence.
 void run_rows(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
-  if (decode_attention(ctx, args, RopeAppendArgs(), batch)) return;
+  if (!ctx.batch_invariant() && decode_attention(ctx, args, RopeAppendArgs(), batch)) return;
   switch (args.cache.layout.type) {
     case DType::kQ8_0: return run<Q8>(ctx, args, batch);
     case DType::kF16: return run<__half>(ctx, args, batch);
@@ -297,8 +298,8 @@ void run_rows(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
 void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& batch, const KvLayerView& cache) {
   // Sequences that add one token stand before those that read a prompt.
   int32_t single = 0;
-  while (single < batch.sequences && batch.first_row[single + 1] == single + 1) ++single;
-  if (!suits_tiles(args, batch, cache.layout, single)) return run_rows(ctx, paged_args(args, batch, cache), batch);
+  while (!ctx.batch_invariant() && single < batch.sequences && batch.first_row[single + 1] == single + 1) ++single;
+  if (!suits_tiles(ctx, args, batch, cache.layout, single)) return run_rows(ctx, paged_args(args, batch, cache), batch);
   const PagedArgs all = paged_args(args, batch, cache);
   cache.layout.type == DType::kF16 ? run_tiles<__half>(ctx, all, batch, single) : run_tiles<__nv_bfloat16>(ctx, all, batch, single);
   if (single == 0) return;
@@ -309,7 +310,7 @@ void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& b
 
 void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,
                            const KvLayerView& cache) {
-  if (batch.rows == batch.sequences && decode_attention(ctx, paged_args(args, batch, cache), rope, batch)) return;
+  if (batch.rows == batch.sequences && !ctx.batch_invariant() && decode_attention(ctx, paged_args(args, batch, cache), rope, batch)) return;
   rope_append(ctx, rope, batch, cache);
   paged_attention(ctx, args, batch, cache);
 }

@@ -31,8 +31,9 @@ __device__ inline int2 rotated_pair(const RopeAppendArgs& rope, int i) {
 }
 
 // Few blocks are not enough for the machine: shares the pages of each row, so that none has fewer than `least` of them. The partial sums
-// are in scratch of the caller's scope.
+// are in scratch of the caller's scope. One share where a row must not depend on those beside it.
 inline void share_pages(Context& ctx, PagedArgs& args, const StepBatch& batch, int64_t blocks, int64_t least) {
+  if (ctx.batch_invariant()) return;
   int64_t pages = page_bucket(batch);
   if (args.attention.window > 0) pages = std::min(pages, ceil_div(args.attention.window, kPagePositions) + 1);
   const int64_t wanted = ceil_div<int64_t>(4 * stream_of(ctx).multiprocessors(), blocks);

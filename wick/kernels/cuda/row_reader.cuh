@@ -152,15 +152,17 @@ __device__ int64_t own_row() {
   return int64_t{blockIdx.x} * Shape::kRowsPerBlock + static_cast<int>(threadIdx.x) / Shape::kThreads;
 }
 
-// Calls body(RowShape) with one that fits rows of `vectors` vectors. Few rows are shared by more threads: there is room for them, and each
-// has less to wait for.
+// Whether there are so many rows that they fill the device. Few are shared by more threads each: there is room for them, and each has less
+// to wait for.
+inline bool many_rows(const Context& ctx, int64_t rows) { return ctx.batch_invariant() || rows > 512; }
+
+// Calls body(RowShape) with one that fits rows of `vectors` vectors.
 template <class Body>
-void with_row_shape(int64_t rows, int64_t vectors, Body&& body) {
-  constexpr int64_t kFewRows = 512;
+void with_row_shape(bool many, int64_t vectors, Body&& body) {
   if (vectors <= 64) return body(RowShape<32, 2>());
-  if (vectors <= 256 && rows > kFewRows) return body(RowShape<32, 8>());
+  if (vectors <= 256 && many) return body(RowShape<32, 8>());
   if (vectors <= 256) return body(RowShape<256, 1>());
-  if (vectors <= 1024 && rows > kFewRows) return body(RowShape<256, 4>());
+  if (vectors <= 1024 && many) return body(RowShape<256, 4>());
   if (vectors <= 1024) return body(RowShape<1024, 1>());
   if (vectors <= 4096) return body(RowShape<1024, 4>());
   body(RowShape<1024, 0>());
@@ -169,11 +171,10 @@ void with_row_shape(int64_t rows, int64_t vectors, Body&& body) {
 // Calls body(RowShape) with one that fits rows whose weights stay in registers or that are worked on in several passes: a warp would need so
 // many for a row that too few find room.
 template <class Body>
-void with_wide_row_shape(int64_t rows, int64_t vectors, Body&& body) {
-  constexpr int64_t kFewRows = 512;
-  if (vectors > 64 && vectors <= 256 && rows > kFewRows) return body(RowShape<128, 2>());
-  if (vectors > 256 && vectors <= 512 && rows > kFewRows) return body(RowShape<256, 2>());
-  with_row_shape(rows, vectors, body);
+void with_wide_row_shape(bool many, int64_t vectors, Body&& body) {
+  if (vectors > 64 && vectors <= 256 && many) return body(RowShape<128, 2>());
+  if (vectors > 256 && vectors <= 512 && many) return body(RowShape<256, 2>());
+  with_row_shape(many, vectors, body);
 }
 
 }  // namespace wick::cuda

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kColumnThreads) softmax_columns(const __grid_c
 
 template <class T, int V>
 void run_rows(Context& ctx, const SoftmaxArgs& args) {
-  with_row_shape(args.x.count, (args.x.size + V - 1) / V, [&](auto shape) {
+  with_row_shape(many_rows(ctx, args.x.count), (args.x.size + V - 1) / V, [&](auto shape) {
     using Shape = decltype(shape);
     launch(ctx, "softmax", softmax_rows<T, V, Shape>, blocks_for(args.x.count, Shape::kRowsPerBlock), Shape::kBlock, 0, args);
   });
