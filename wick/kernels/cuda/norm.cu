@@ -2,31 +2,77 @@
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cuda/row_reader.cuh"
+#include "wick/kernels/cuda/tensor_core.cuh"
 #include "wick/kernels/norm.h"
 
 namespace wick::cuda {
 namespace {
 
-// Calls body(row, what load(row) returned, 0 and 1 by turns) for the rows of this thread's block, the next one's elements already on their
-// way where registers allow it.
-template <class Shape, class Load, class Body>
-__device__ void for_rows(int64_t count, Load&& load, Body&& body) {
-  int64_t row = own_row<Shape>();
-  if (row >= count) return;
-  auto now = load(row);
-  int turn = 0;
-#pragma unroll 1
-  for (int64_t next; (next = row + int64_t{gridDim.x} * Shape::kRowsPerBlock) < count; row = next, turn ^= 1) {
-    if constexpr (Shape::kFew) {
-      auto coming = load(next);
-      body(row, now, turn);
-      now = coming;
-    } else {
-      body(row, now, turn);
-      now = load(next);
+// Rows on their way to shared memory. Each thread copies what it will read itself, so none waits for others.
+template <class T, int V, class Shape>
+struct RowQueue {
+  Pack<T, V> elements[Shape::kQueue][Shape::kVectors][Shape::kBlock];
+  Pack<T, 4 / sizeof(T)> first[Shape::kQueue][Shape::kBlock];  // of a row
+
+  __device__ void ask(const RowsView& rows, int64_t row, int place) {
+    if (row < rows.count) {
+      const int thread = static_cast<int>(threadIdx.x);
+      const T* const source = row_of<T>(rows, row);
+#pragma unroll
+      for (int j = 0; j < Shape::kVectors; ++j) {
+        const int at = Shape::template place<V>(j);
+        if (at < static_cast<int>(rows.size)) copy16(&elements[place][j][thread], reinterpret_cast<const Pack<T, V>*>(source + at), true);
+      }
+      copy_word(&first[place][thread], source, true);
     }
+    end_stage();
   }
-  body(row, now, turn);
+};
+
+// Calls body(row, its elements, the first of them, 0 and 1 by turns) for the rows of this thread's block, the next ones already on their
+// way: to the shape's queue, or one to registers where a thread has few elements of each.
+template <class T, int V, class Shape, class Body>
+__device__ void for_rows(const RowsView& rows, Body&& body) {
+  using Reader = RowReader<T, V, Shape, T>;
+  constexpr int kQueue = Shape::kQueue;
+  const int64_t apart = int64_t{gridDim.x} * Shape::kRowsPerBlock;
+  int64_t row = own_row<Shape>();
+  int turn = 0;
+  if constexpr (kQueue > 0) {
+    __shared__ RowQueue<T, V, Shape> queue;
+    for (int i = 0; i < kQueue - 1; ++i) queue.ask(rows, row + i * apart, i);
+    int place = 0;
+#pragma unroll 1
+    for (; row < rows.count; row += apart, turn ^= 1) {
+      wait_stages<kQueue - 2>();
+      queue.ask(rows, row + (kQueue - 1) * apart, (place + kQueue - 1) % kQueue);
+      body(row, Reader(queue.elements[place], rows.size), to_float(queue.first[place][threadIdx.x].at[0]), turn);
+      place = (place + 1) % kQueue;
+    }
+  } else {
+    if (row >= rows.count) return;
+    struct Loaded {
+      Reader x;
+      T first;
+    };
+    const auto load = [&](int64_t of) {
+      const T* const source = row_of<T>(rows, of);
+      return Loaded{{source, rows.size}, source[0]};
+    };
+    Loaded now = load(row);
+#pragma unroll 1
+    for (int64_t next; (next = row + apart) < rows.count; row = next, turn ^= 1) {
+      if constexpr (Shape::kFew) {
+        const Loaded coming = load(next);
+        body(row, now.x, to_float(now.first), turn);
+        now = coming;
+      } else {
+        body(row, now.x, to_float(now.first), turn);
+        now = load(next);
+      }
+    }
+    body(row, now.x, to_float(now.first), turn);
+  }
 }
 
 template <class T, int V, class Shape>
@@ -50,11 +96,9 @@ __device__ void rms_norm_row(const RmsNormArgs& args, int64_t row, const RowRead
 template <class T, int V, class Shape>
 __global__ void __launch_bounds__(Shape::kBlock) rms_norm_rows(const __grid_constant__ RmsNormArgs args) {
   begin_kernel();
-  using Reader = RowReader<T, V, Shape, T>;
   const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size);
-  for_rows<Shape>(
-      args.x.count, [&](int64_t row) { return Reader(row_of<T>(args.x, row), args.x.size); },
-      [&](int64_t row, const Reader& x, int turn) { rms_norm_row(args, row, x, weight, turn); });
+  for_rows<T, V, Shape>(
+      args.x, [&](int64_t row, const RowReader<T, V, Shape, T>& x, float, int turn) { rms_norm_row(args, row, x, weight, turn); });
 }
 
 template <class T, int V, class Shape>
@@ -75,12 +119,6 @@ __global__ void __launch_bounds__(Shape::kBlock) add_rms_norm_rows(const __grid_
                WeightReader<T, V, Shape>(args.weight, args.weight_type, args.x.size), 0);
 }
 
-// A row's mean, in two parts, and the variance: what the first part leaves of the mean is so little that its square may be taken off the
-// mean of squares, and nothing cancels.
-struct Moments {
-  float mean, rest, variance;
-};
-
 template <class Sum>
 struct SumAndSquares {
   Sum sum, squares;
@@ -94,43 +132,45 @@ __device__ SumAndSquares<Sum> __shfl_xor_sync(unsigned lanes, const SumAndSquare
   return {::__shfl_xor_sync(lanes, x.sum, step), ::__shfl_xor_sync(lanes, x.squares, step)};
 }
 
-// Halves take one of the row's elements for the first part, and one pass less: of n elements that cannot lose more than n units in the last
-// place of f32.
+// The mean comes in two parts: what the first leaves of it is so little that its square may be taken off the mean of squares, and nothing
+// cancels. Halves take one of the row's elements for the first part, and one pass less: of n elements that cannot lose more than n units in
+// the last place of f32. Elements less the first part stay in registers where there is room.
 template <class T, int V, class Shape>
-__device__ Moments moments_of(const RowReader<T, V, Shape, T>& x, float some_element, int64_t row_size, int turn) {
+__device__ void layer_norm_row(const LayerNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x, float some_element,
+                               typename Shape::Sum inverse_size, const WeightReader<T, V, Shape>& weight,
+                               const WeightReader<T, V, Shape>& bias, int turn) {
   using Sum = typename Shape::Sum;
-  const Sum size = static_cast<Sum>(row_size);
   float mean = some_element;
   if constexpr (sizeof(T) > 2 || Shape::kVectors == 0) {
     Sum sum = 0;
     x.each([&](int64_t, const float(&v)[V]) {
       for (int i = 0; i < V; ++i) sum += v[i];
     });
-    mean = static_cast<float>(row_sum<Shape::kThreads>(sum, turn) / size);
+    mean = static_cast<float>(row_sum<Shape::kThreads>(sum, turn) * inverse_size);
   }
+  constexpr bool kKeep = sizeof(T) == 2 && Shape::kFew;
+  float kept[kKeep ? Shape::kVectors : 1][V];
   SumAndSquares<Sum> own = {0, 0};
-  x.each([&](int64_t, const float(&v)[V]) {
+  x.each_numbered([&](int number, int64_t, const float(&v)[V]) {
     for (int i = 0; i < V; ++i) {
       const float centred = v[i] - mean;
       own.sum += centred;
       own.squares = fma(static_cast<Sum>(centred), static_cast<Sum>(centred), own.squares);
+      if constexpr (kKeep) kept[number][i] = centred;
     }
   });
   const auto all = row_sum<Shape::kThreads>(own, turn);
-  const float rest = static_cast<float>(all.sum / size), variance = static_cast<float>(all.squares / size) - rest * rest;
-  return {mean, rest, variance < 0 ? 0 : variance};
-}
-
-template <class T, int V, class Shape>
-__device__ void layer_norm_row(const LayerNormArgs& args, int64_t row, const RowReader<T, V, Shape, T>& x, const Moments& moments,
-                               const WeightReader<T, V, Shape>& weight, const WeightReader<T, V, Shape>& bias) {
-  const float scale = 1 / sqrtf(moments.variance + static_cast<float>(args.eps)), shift = -moments.rest * scale;
+  const float rest = static_cast<float>(all.sum * inverse_size), variance = static_cast<float>(all.squares * inverse_size) - rest * rest;
+  const float scale = rsqrtf((variance < 0 ? 0 : variance) + static_cast<float>(args.eps)), shift = -rest * scale;
   T* y = row_of<T>(args.y, row);
   x.each_numbered([&](int number, int64_t at, const float(&v)[V]) {
-    float w[V], b[V] = {};
+    float w[V], b[V];
     weight.get(number, at, w);
-    if (bias.any()) bias.get(number, at, b);
-    for (int i = 0; i < V; ++i) w[i] = fmaf(fmaf(v[i] - moments.mean, scale, shift), w[i], b[i]);
+    bias.get(number, at, b);
+    for (int i = 0; i < V; ++i) {
+      const float centred = kKeep ? kept[kKeep ? number : 0][i] : v[i] - mean;
+      w[i] = fmaf(fmaf(centred, scale, shift), w[i], b[i]);
+    }
     store<V>(w, y + at);
   });
 }
@@ -140,16 +180,9 @@ __global__ void __launch_bounds__(Shape::kBlock, sizeof(T) == 2 || Shape::kThrea
     layer_norm_rows(const __grid_constant__ LayerNormArgs args) {
   begin_kernel();
   const WeightReader<T, V, Shape> weight(args.weight, args.weight_type, args.x.size), bias(args.bias, args.weight_type, args.x.size);
-  struct Loaded {
-    RowReader<T, V, Shape, T> x;
-    T first;
-  };
-  const auto load = [&](int64_t row) {
-    const T* const source = row_of<T>(args.x, row);
-    return Loaded{{source, args.x.size}, source[0]};
-  };
-  for_rows<Shape>(args.x.count, load, [&](int64_t row, const Loaded& loaded, int turn) {
-    layer_norm_row(args, row, loaded.x, moments_of(loaded.x, to_float(loaded.first), args.x.size, turn), weight, bias);
+  const auto inverse_size = 1 / static_cast<typename Shape::Sum>(args.x.size);
+  for_rows<T, V, Shape>(args.x, [&](int64_t row, const RowReader<T, V, Shape, T>& x, float first, int turn) {
+    layer_norm_row(args, row, x, first, inverse_size, weight, bias, turn);
   });
 }
 
@@ -196,9 +229,14 @@ void run_rows(Context& ctx, const char* op, const Args& args) {
     const auto kernel = kernel_of<T, V, Shape>(args);
     launch(ctx, op, kernel, blocks_of<Shape>(ctx, kernel, args.x.count, takes_several<T>(args)), Shape::kBlock, 0, args);
   };
-  constexpr bool kWide = sizeof(T) == 2 || std::is_same_v<Args, LayerNormArgs>;
+  constexpr bool kHalves = sizeof(T) == 2, kMoments = std::is_same_v<Args, LayerNormArgs>;
+  constexpr int kQueue = kHalves && kMoments && V > 1 ? 4 : 0;  // registers are short: they hold two vectors of weights
   const bool many = many_rows(ctx, args.x.count);
-  kWide ? with_wide_row_shape(many, vectors, with) : with_row_shape(many, vectors, with);
+  if constexpr (kHalves || kMoments) {
+    with_wide_row_shape<kQueue>(many, vectors, with);
+  } else {
+    with_row_shape(many, vectors, with);
+  }
 }
 
 template <class Args>

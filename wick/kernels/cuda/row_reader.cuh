@@ -5,9 +5,11 @@
 
 namespace wick::cuda {
 
-// How a row is shared: kThreads of them take V neighbouring elements in turn, kVectors times at most (0: any number, from memory).
-template <int kThreadsPerRow, int kVectorsPerThread>
+// How a row is shared: kThreads of them take V neighbouring elements in turn, kVectors times at most (0: any number, from memory). kQueue:
+// how many rows have room in shared memory, on their way there while others are worked on.
+template <int kThreadsPerRow, int kVectorsPerThread, int kRowsInQueue = 0>
 struct RowShape {
+  static constexpr int kQueue = kRowsInQueue;
   static constexpr int kThreads = kThreadsPerRow;
   static constexpr int kVectors = kVectorsPerThread;
   static constexpr int kBlock = kThreads == kWarp ? 128 : kThreads;
@@ -17,8 +19,8 @@ struct RowShape {
 
   // Where vector j of this thread's begins.
   template <int V>
-  __device__ static int64_t place(int j) {
-    return int64_t{j * kThreads + static_cast<int>(threadIdx.x) % kThreads} * V;
+  __device__ static int place(int j) {
+    return (j * kThreads + static_cast<int>(threadIdx.x) % kThreads) * V;
   }
 };
 
@@ -30,7 +32,7 @@ class RowReader {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        if (at(j) >= size_) continue;
+        if (at(j) >= static_cast<int>(size_)) continue;
         if constexpr (kOnce) {
           x_[j] = load_once<V>(row_ + at(j));
         } else if constexpr (std::is_same_v<T, Kept>) {
@@ -40,6 +42,14 @@ class RowReader {
         }
       }
     }
+  }
+
+  // A row whose elements are there for each thread, vector j at shared[j][thread of the block].
+  __device__ RowReader(const Pack<T, V> (&shared)[Shape::kVectors > 0 ? Shape::kVectors : 1][Shape::kBlock], int64_t size)
+      : row_(nullptr), size_(size) {
+    static_assert(std::is_same_v<T, Kept> && Shape::kVectors > 0);
+#pragma unroll
+    for (int j = 0; j < Shape::kVectors; ++j) x_[j] = shared[j][threadIdx.x];
   }
 
   // Calls body(index of the first element, V elements) for the thread's share.
@@ -53,7 +63,7 @@ class RowReader {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        if (at(j) >= size_) continue;
+        if (at(j) >= static_cast<int>(size_)) continue;
         float x[V];
 #pragma unroll
         for (int i = 0; i < V; ++i) x[i] = to_float(x_[j].at[i]);
@@ -74,7 +84,7 @@ class RowReader {
     if constexpr (Shape::kVectors > 0) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        if (at(j) >= size_) continue;
+        if (at(j) >= static_cast<int>(size_)) continue;
         for (Kept& x : x_[j].at) visit(x = map(x));
       }
     } else {
@@ -98,7 +108,7 @@ class RowReader {
   }
 
  private:
-  __device__ static int64_t at(int j) { return Shape::template place<V>(j); }
+  __device__ static int at(int j) { return Shape::template place<V>(j); }
 
   const T* row_;
   int64_t size_;
@@ -120,13 +130,13 @@ __device__ void load_weight(const std::byte* weight, DType type, int64_t i, floa
 template <class T, int V, class Shape>
 class WeightReader {
  public:
-  // Without weights they are anything.
+  // Without weights they are zeros.
   __device__ WeightReader(const std::byte* weight, DType type, int64_t size) : weight_(weight), type_(type) {
     if constexpr (Shape::kFew) {
 #pragma unroll
       for (int j = 0; j < Shape::kVectors; ++j) {
-        const int64_t at = Shape::template place<V>(j);
-        if (weight && at < size) load_weight<V, T>(weight, type, at, w_[j]);
+        const int at = Shape::template place<V>(j);
+        if (weight && at < static_cast<int>(size)) load_weight<V, T>(weight, type, at, w_[j]);
       }
     }
   }
@@ -135,15 +145,17 @@ class WeightReader {
   __device__ void get(int number, int64_t at, float (&w)[V]) const {
     if constexpr (Shape::kFew) {
       for (int i = 0; i < V; ++i) w[i] = w_[number][i];
-    } else {
+    } else if (weight_) {
       load_weight<V, T>(weight_, type_, at, w);
+    } else {
+      for (float& value : w) value = 0;
     }
   }
 
  private:
   const std::byte* weight_;
   DType type_;
-  float w_[Shape::kFew ? Shape::kVectors : 1][V];
+  float w_[Shape::kFew ? Shape::kVectors : 1][V] = {};
 };
 
 // The row of this thread.
@@ -168,12 +180,12 @@ void with_row_shape(bool many, int64_t vectors, Body&& body) {
   body(RowShape<1024, 0>());
 }
 
-// Calls body(RowShape) with one that fits rows whose weights stay in registers or that are worked on in several passes: a warp would need so
-// many for a row that too few find room.
-template <class Body>
+// Calls body(RowShape) with one that fits rows whose weights stay in registers or that are worked on in several passes: a warp would need
+// so many for a row that too few find room. kQueue: of many such rows.
+template <int kQueue, class Body>
 void with_wide_row_shape(bool many, int64_t vectors, Body&& body) {
-  if (vectors > 64 && vectors <= 256 && many) return body(RowShape<128, 2>());
-  if (vectors > 256 && vectors <= 512 && many) return body(RowShape<256, 2>());
+  if (vectors > 64 && vectors <= 256 && many) return body(RowShape<128, 2, kQueue>());
+  if (vectors > 256 && vectors <= 512 && many) return body(RowShape<256, 2, kQueue>());
   with_row_shape(many, vectors, body);
 }
 
