@@ -194,12 +194,15 @@ __device__ void put_sums(const ClusterArgs& args, const float (&sums)[kTileRows]
   }
 }
 
+// All threads of a group call it: what any of them wrote before is there after it.
+__device__ void meet_group(int group) { asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory"); }
+
 // Multiplies the tiles of one group. All its threads call it.
 template <int kRows>
 __device__ void multiply_tiles(const ClusterArgs& args, const OwnWork& work, int group, const Element* ring, const Element* all_x,
                                ClusterMemory<kRows>& memory) {
   const TileShape& shape = args.tile;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, row = static_cast<int>(threadIdx.x) % kGroupThreads / kWarp * 16 + lane / 4;
+  const int own = static_cast<int>(threadIdx.x) % kGroupThreads, lane = own % kWarp, row = own / kWarp * 16 + lane / 4;
   const auto place_of = [&](int r) {
     return address_in(shape.block_of(r), &memory.sums[group][work.rank * shape.rows() + shape.row_of(r)][lane % 4 * 2]);
   };
@@ -241,14 +244,14 @@ __device__ void multiply_tiles(const ClusterArgs& args, const OwnWork& work, int
       store_in_cluster(upper + j * 8 * sizeof(float), sums[j][0], sums[j][1]);
       store_in_cluster(lower + j * 8 * sizeof(float), sums[j][2], sums[j][3]);
     }
-    __syncwarp();
-    if (lane < args.blocks) memory.sent[group].arrive_in(lane);
+    meet_group(group);
+    if (own < args.blocks) memory.sent[group].arrive_in(own);
     memory.sent[group].wait_in_cluster(number);
     const int first = tile * shape.outputs;
     put_sums<kRows>(args, memory.sums[group], first + (work.rank << shape.shift), min(args.outputs, first + shape.outputs));
-    __syncwarp();
+    meet_group(group);
     // Of the last tile nobody is told: they may be gone.
-    if (lane < args.blocks && tile + kGroups * work.tiles_apart < args.tiles) memory.taken[group].arrive_in(lane);
+    if (own < args.blocks && tile + kGroups * work.tiles_apart < args.tiles) memory.taken[group].arrive_in(own);
   }
 }
 
@@ -265,8 +268,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int g = 0; g < kGroups; ++g) {
       memory.go[g].init(kGroupWarps);
-      memory.sent[g].init(static_cast<unsigned>(args.blocks * kGroupWarps));
-      memory.taken[g].init(static_cast<unsigned>(args.blocks * kGroupWarps));
+      memory.sent[g].init(static_cast<unsigned>(args.blocks));
+      memory.taken[g].init(static_cast<unsigned>(args.blocks));
     }
     for (int i = 0; i < args.stages; ++i) {
       memory.full[i].init(kCopiers);
