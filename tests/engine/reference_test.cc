@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tests/support/on_device.h"
 #include "tests/support/reference.h"
 #include "wick/wick.h"
 
@@ -12,8 +13,9 @@ namespace {
 
 using Rows = std::vector<std::vector<float>>;
 
-std::shared_ptr<const Model> load(bool exact, int threads = 0) {
+std::shared_ptr<const Model> load(bool exact, int threads = 0, const Device& device = Device::cpu()) {
   ModelOptions options;
+  options.device = device;
   options.exact = exact;
   options.threads = threads;
   return Model::load(test::default_model_path(), options);
@@ -77,13 +79,23 @@ class Reference : public testing::Test {
   }
 };
 
+class ReferenceOnDevice : public test::OnDevice {
+ protected:
+  void SetUp() override {
+    if (test::default_model_path().empty()) GTEST_SKIP() << "WICK_TEST_MODEL names no model";
+    OnDevice::SetUp();
+  }
+  std::shared_ptr<const Model> load_there(bool exact) const { return load(exact, 0, Device::parse(GetParam())); }
+};
+WICK_ON_EVERY_DEVICE(ReferenceOnDevice);
+
 TEST_F(Reference, PromptIds) {
   const auto model = load(false);
   for (const auto& prompt : test::reference_prompts()) EXPECT_EQ(prompt.prompt_ids, model->tokenize(prompt.prompt)) << prompt.prompt;
 }
 
-TEST_F(Reference, ExactModeStaysWithinBounds) {
-  Engine engine(load(true), {.max_sequences = 1});
+TEST_P(ReferenceOnDevice, ExactModeStaysWithinBounds) {
+  Engine engine(load_there(true), {.max_sequences = 1});
   const std::vector<float> expected = test::reference_last_logits();
   const auto prompts = test::reference_prompts();
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -99,9 +111,9 @@ TEST_F(Reference, ExactModeStaysWithinBounds) {
   }
 }
 
-TEST_F(Reference, DefaultModeStaysWithinBounds) {
+TEST_P(ReferenceOnDevice, DefaultModeStaysWithinBounds) {
   Engine exact(load(true), {.max_sequences = 1});
-  Engine fast(load(false), {.max_sequences = 1});
+  Engine fast(load_there(false), {.max_sequences = 1});
   double sum = 0;
   int64_t positions = 0, agree = 0;
   for (const auto& prompt : test::reference_prompts()) {
@@ -163,10 +175,11 @@ std::vector<double> log_probabilities(Engine& engine, const std::vector<int32_t>
   return values;
 }
 
-TEST_F(Reference, AnyChunkingOfALongTextGivesTheSameBitsInDefaultMode) {
-  const auto model = load(false);
+TEST_P(ReferenceOnDevice, AnyChunkingOfALongTextGivesTheSameBitsInDefaultMode) {
+  const auto model = load_there(false);
   const std::vector<int32_t> ids = long_text();
-  Engine whole(model, {.max_sequences = 1}), single(model, {.max_sequences = 1, .prefill_chunk = 1}), odd(model, {.max_sequences = 1, .prefill_chunk = 37});
+  const auto engine_with = [&](int64_t chunk) { return Engine(model, {.max_sequences = 1, .batch_invariant = true, .prefill_chunk = chunk}); };
+  Engine whole = engine_with(0), single = engine_with(1), odd = engine_with(37);
   const std::vector<double> expected = log_probabilities(whole, ids);
   ASSERT_EQ(1999u, expected.size());
   EXPECT_EQ(expected, log_probabilities(single, ids));
