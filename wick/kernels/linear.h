@@ -96,7 +96,7 @@ struct MatmulBatch {
 bool matmul_batch(Context& ctx, const MatmulBatch& args);
 // As cpu::pack, on ctx's stream: rows are copied to the device as they are stored and packed there. Takes kStagingBytes of its memory
 // for that, and as much of the CPU's, until the context goes; more where a single row needs more.
-inline constexpr uint64_t kStagingBytes = uint64_t{64} << 20;
+inline constexpr uint64_t kStagingBytes = uint64_t{32} << 20;
 // Into segment.storage where there is one.
 void pack(Context& ctx, const WeightSource& source, WeightSegment& segment);
 uint64_t packed_bytes(DType type, int64_t rows, int64_t k);
