@@ -6,13 +6,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "tests/ops/support.h"
-#include "wick/base/checked.h"
+#include "tests/ops/linear_support.h"
 #include "wick/base/error.h"
 #include "wick/kernels/block_format.h"
 #include "wick/kernels/linear.h"
@@ -24,60 +22,14 @@
 namespace wick {
 namespace {
 
-constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0,
-                             DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
-constexpr DType kQuantisedTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
-
-// At least k inputs, in whole blocks.
-int64_t fitting(DType type, int64_t k) { return round_up<int64_t>(k, traits(type).block); }
-
-std::vector<float> normals(int64_t count, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = normal(generator);
-  return values;
-}
-
-// Random stored weights of any type: every block scale finite, every quantised value possible.
-Tensor random_weight(DType type, int64_t rows, int64_t k, uint32_t seed) {
-  if (!is_quantised(type)) return Tensor::from_values(normals(rows * k, seed), {rows, k}, type);
-  Tensor weight = Tensor::empty({rows, k}, type);
-  std::mt19937 generator(seed);
-  std::uniform_real_distribution<float> scale(0.001f, 0.1f);
-  auto* bytes = reinterpret_cast<uint8_t*>(weight.raw());
-  for (uint64_t i = 0; i < weight.bytes(); ++i) bytes[i] = static_cast<uint8_t>(generator());
-  const int64_t block = traits(type).bytes;
-  for (uint8_t* p = bytes; p < bytes + weight.bytes(); p += block) {
-    const uint16_t d = f32_to_f16(scale(generator));
-    std::memcpy(type == DType::kQ6_K ? p + 208 : p, &d, 2);
-    const bool six_bits = type == DType::kQ4_K || type == DType::kQ5_K;
-    const uint16_t m = f32_to_f16(scale(generator) * (six_bits ? 8 : -8));
-    if (type == DType::kQ4_1 || type == DType::kQ5_1 || six_bits) std::memcpy(p + 2, &m, 2);
-  }
-  return weight;
-}
-
-std::vector<float> values_of(const Tensor& x) {
-  const Tensor here = x.to(Device::cpu()).contiguous();
-  return {here.data<float>(), here.data<float>() + here.elements()};
-}
-
-double normalised_error(const std::vector<float>& got, const std::vector<float>& expected) {
-  double error = 0, power = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    error += std::pow(static_cast<double>(got[i]) - expected[i], 2);
-    power += std::pow(static_cast<double>(expected[i]), 2);
-  }
-  return error / power;
-}
-
-std::vector<float> run(Context& ctx, const PackedWeight& weight, std::vector<float>& x, int64_t t) {
-  const Tensor y = test::on(ctx, Tensor::zeros({t, weight.rows}, DType::kF32));
-  ops::linear(ctx, test::on(ctx, Tensor::from_memory(x.data(), {t, weight.k}, DType::kF32)), weight, y);
-  const Tensor here = y.to(Device::cpu());
-  return std::vector<float>(here.data<float>(), here.data<float>() + here.elements());
-}
+using test::floats_of;
+using test::fitting;
+using test::kLinearTypes;
+using test::kQuantisedTypes;
+using test::normalised_error;
+using test::normals;
+using test::random_weight;
+using test::run;
 
 class LinearOnDevice : public test::OnDevice {};
 WICK_ON_EVERY_DEVICE(LinearOnDevice);
@@ -87,7 +39,7 @@ TEST_P(LinearOnDevice, FastEqualsReferenceForEveryTypeAndShape) {
   Context plain;
   for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
     const bool cpu = ctx->device().is_cpu();
-    for (const DType type : kTypes) {
+    for (const DType type : kLinearTypes) {
       for (const int64_t n : {1, 15, 16, 17, 48, 70, 300}) {
         if (cpu && n == 300) continue;
         for (const int64_t least : {32, 96, 576}) {
@@ -115,7 +67,7 @@ TEST_P(LinearOnDevice, FastEqualsReferenceForEveryTypeAndShape) {
 // norm is no more than a step of the second run.
 TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     for (const auto& [outputs, least] : {std::pair<int64_t, int64_t>{48, 96}, {70, 576}, {1000, 256}}) {
       const int64_t k = fitting(type, least);
       PackedWeight weight;
@@ -131,7 +83,7 @@ TEST_P(LinearOnDevice, NormAndSwigluAreTheOpsOnTheWay) {
         const Tensor normed = ops::linear(*ctx, x, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5});
         const double bound = ctx->device().is_cpu() ? 0 : t <= 8 && type != DType::kBF16 ? 1e-8 : 1e-4;
         const auto error = [](const Tensor& got, const Tensor& expected) {
-          return normalised_error(values_of(got), values_of(expected));
+          return normalised_error(floats_of(got), floats_of(expected));
         };
         EXPECT_LE(error(normed, product), bound) << dtype_name(type) << " t=" << t << " n=" << outputs << " k=" << k;
         EXPECT_LE(error(fused, ops::swiglu(*ctx, product)), bound) << dtype_name(type) << " t=" << t << " n=" << outputs << " k=" << k;
@@ -145,7 +97,7 @@ TEST_P(LinearOnDevice, BatchesOfRows) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
   Context plain;
   const bool cpu = ctx->device().is_cpu();
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1, 256}, {300, 512}, {70, 4096}, {520, 1280}, {72, 9216}}) {
       const Tensor stored = random_weight(type, n, k, 7);
       const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, stored));
@@ -168,7 +120,7 @@ TEST_P(LinearOnDevice, BatchesOfRows) {
 // Gates and ups in one segment, sums on top of what is there, and x and y of bf16: the same numbers, rounded once.
 TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     for (const int64_t k : {256, 2048}) {
       const int64_t half = 96;
       const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, random_weight(type, 2 * half, k, 3)));
@@ -178,18 +130,18 @@ TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
         const Tensor wide = test::on(*ctx, x.to(Device::cpu()).to(DType::kF32));
         const Tensor product = ops::linear(*ctx, wide, weight, {.bias = &bias});
         const Tensor gated = ops::linear(*ctx, wide, weight, {.bias = &bias, .swiglu = true});
-        EXPECT_LE(normalised_error(values_of(gated), values_of(ops::swiglu(*ctx, product))), 1e-10) << dtype_name(type) << " t=" << t;
+        EXPECT_LE(normalised_error(floats_of(gated), floats_of(ops::swiglu(*ctx, product))), 1e-10) << dtype_name(type) << " t=" << t;
         const Tensor narrow = test::on(*ctx, Tensor::empty({t, half}, DType::kBF16));
         ops::linear(*ctx, wide, weight, narrow, {.bias = &bias, .swiglu = true});
         EXPECT_TRUE(test::same_bits(narrow.to(Device::cpu()), gated.to(Device::cpu()).to(DType::kBF16))) << dtype_name(type) << " t=" << t;
         const Tensor all_narrow = ops::linear(*ctx, x, weight, {.bias = &bias}).to(Device::cpu()).to(DType::kF32);
-        EXPECT_LE(normalised_error(values_of(all_narrow), values_of(product)), 4e-6) << dtype_name(type) << " t=" << t;
+        EXPECT_LE(normalised_error(floats_of(all_narrow), floats_of(product)), 4e-6) << dtype_name(type) << " t=" << t;
         const Tensor sum = test::on(*ctx, Tensor::from_values(normals(t * 2 * half, 8), {t, 2 * half}));
-        std::vector<float> expected = values_of(sum);
-        const std::vector<float> added = values_of(product);
+        std::vector<float> expected = floats_of(sum);
+        const std::vector<float> added = floats_of(product);
         for (size_t i = 0; i < added.size(); ++i) expected[i] += added[i];
         ops::linear(*ctx, x, weight, sum, {.bias = &bias, .accumulate = true});
-        EXPECT_LE(normalised_error(values_of(sum), expected), 1e-10) << dtype_name(type) << " t=" << t;
+        EXPECT_LE(normalised_error(floats_of(sum), expected), 1e-10) << dtype_name(type) << " t=" << t;
       }
     }
   }
@@ -198,7 +150,7 @@ TEST_P(LinearOnDevice, OneSegmentOfGatesAndUpsAndRowsOfBf16) {
 // A sum and its norm in one, where steps of many rows ask for that; elsewhere it is refused.
 TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
   const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{96, 256}, {2048, 1024}}) {
       const PackedWeight weight = ops::pack_weight(*ctx, test::on(*ctx, random_weight(type, n, k, 3)));
       const Tensor bias = test::on(*ctx, Tensor::from_values(normals(n, 6), {n})), norm = test::on(*ctx, Tensor::from_values(normals(n, 5), {n}));
@@ -213,9 +165,9 @@ TEST_P(LinearOnDevice, SumsWithTheNextNorm) {
           continue;
         }
         ops::linear(*ctx, x, weight, sum, options);
-        EXPECT_LE(normalised_error(values_of(sum), values_of(expected)), 1e-10) << dtype_name(type) << " t=" << t << " n=" << n;
+        EXPECT_LE(normalised_error(floats_of(sum), floats_of(expected)), 1e-10) << dtype_name(type) << " t=" << t << " n=" << n;
         const Tensor here = normed.to(Device::cpu()).to(DType::kF32);
-        EXPECT_LE(normalised_error(values_of(here), values_of(ops::rms_norm(*ctx, expected, norm, 1e-5))), 4e-6) << dtype_name(type) << " t=" << t << " n=" << n;
+        EXPECT_LE(normalised_error(floats_of(here), floats_of(ops::rms_norm(*ctx, expected, norm, 1e-5))), 4e-6) << dtype_name(type) << " t=" << t << " n=" << n;
       }
     }
   }
@@ -277,7 +229,7 @@ TEST_P(LinearOnDevice, ManyInputs) {
 // Panels hold what files hold: the same values come back, bit for bit.
 TEST(Linear, UnpackedRowsAreTheStoredOnes) {
   Context ctx;
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     const int64_t rows = 37, k = fitting(type, 544);
     const Tensor stored = random_weight(type, rows, k, 12);
     const PackedWeight weight = ops::pack_weight(ctx, stored);
@@ -315,7 +267,7 @@ TEST(Linear, RoundingOfActivationsStaysWithinBounds) {
   Context ctx;
   const int64_t t = 16, n = 256, k = 512;
   std::vector<float> x = normals(t * k, 1);
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 2));
     const std::vector<float> fast = run(ctx, weight, x, t);
     std::vector<float> exact(fast.size()), row(static_cast<size_t>(k));
@@ -374,181 +326,6 @@ TEST(Linear, PreciseSegmentsMultiplyWhatTheRoundingLeftOver) {
   }
 }
 
-// With all that happens on the way, over and below what any kernel takes at once.
-TEST_P(LinearOnDevice, ARowDoesNotDependOnTheBatch) {
-  const auto ctx = test::batch_invariant_context(GetParam());
-  constexpr int64_t t = 150;
-  for (const DType type : kTypes) {
-    for (const auto& [n, least] : {std::pair<int64_t, int64_t>{72, 100}, {300, 576}, {512, 2048}}) {
-      const int64_t k = fitting(type, least);
-      PackedWeight weight;
-      for (const uint32_t seed : {1u, 2u})
-        ops::append_weight(*ctx, ops::weight_source(test::on(*ctx, random_weight(type, n, k, seed))), false, weight);
-      const Tensor x = test::on(*ctx, Tensor::from_values(normals(t * k, 11), {t, k})),
-                   old = test::on(*ctx, Tensor::from_values(normals(t * 2 * n, 12), {t, 2 * n}));
-      const Tensor norm = test::on(*ctx, Tensor::from_values(normals(k, 5), {k})),
-                   bias = test::on(*ctx, Tensor::from_values(normals(2 * n, 6), {2 * n}));
-      const Tensor next_norm = test::on(*ctx, Tensor::from_values(normals(2 * n, 7), {2 * n}));
-      struct Results {
-        Tensor product, gated, sum, normed;
-      };
-      const auto results_of = [&, n = n](int64_t first, int64_t rows) {
-        const Tensor part = x.slice(0, first, first + rows);
-        Results results;
-        results.product = ops::linear(*ctx, part, weight, {.bias = &bias, .norm = &norm, .norm_eps = 1e-5});
-        results.gated = ops::linear(*ctx, part, weight, {.bias = &bias, .swiglu = true});
-        results.sum = test::on(*ctx, old.slice(0, first, first + rows).to(Device::cpu()).contiguous());
-        results.normed = test::on(*ctx, Tensor::zeros({rows, 2 * n}, DType::kBF16));
-        ops::LinearOptions options = {.bias = &bias, .accumulate = true};
-        if (ops::rounds_to_bf16(*ctx, weight, rows)) {
-          options.norm_eps = 1e-5;
-          options.normed = &results.normed;
-          options.next_norm = &next_norm;
-        }
-        ops::linear(*ctx, part, weight, results.sum, options);
-        return results;
-      };
-      const Results all = results_of(0, t);
-      test::for_chunks(t, {1, 7, 16, 17, 64, 65}, [&](int64_t first, int64_t rows) {
-        SCOPED_TRACE(concat(dtype_name(type), " ", n, " x ", k, ", ", rows, " rows at ", first));
-        const Results part = results_of(first, rows);
-        const auto expect_same = [&, n = n](const Tensor& whole, const Tensor& own, const char* what) {
-          EXPECT_TRUE(test::same_bits(whole.slice(0, first, first + rows).to(Device::cpu()).contiguous(), own.to(Device::cpu()))) << what;
-        };
-        expect_same(all.product, part.product, "product");
-        expect_same(all.gated, part.gated, "gated");
-        expect_same(all.sum, part.sum, "sum");
-        expect_same(all.normed, part.normed, "normed");
-      });
-    }
-  }
-}
-
-TEST(Linear, ARowDoesNotDependOnTheBatchOrTheThreads) {
-  const int64_t t = 64, n = 100;
-  const auto check = [&](Isa isa, DType type, bool precise) {
-    const int64_t k = fitting(type, 320);
-    std::vector<float> x = normals(t * k, 21);
-    Context one(Device::cpu(), {.threads = 1, .isa = isa});
-    PackedWeight weight = ops::pack_weight(one, random_weight(type, n, k, 9));
-    weight.segments[0].precise = precise;
-    const std::vector<float> all = run(one, weight, x, t);
-    Context many(Device::cpu(), {.threads = 4, .isa = isa});
-    EXPECT_EQ(all, run(many, weight, x, t)) << dtype_name(type) << " " << isa_name(isa);
-    for (const int64_t chunk : {1, 3, 16, 41, 44, 45, 46, 47}) {
-      for (int64_t first = 0; first < t; first += chunk) {
-        const int64_t rows = std::min(chunk, t - first);
-        std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
-        const std::vector<float> y = run(many, weight, part, rows);
-        ASSERT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
-            << dtype_name(type) << " chunk " << chunk << " at " << first << " " << isa_name(isa);
-      }
-    }
-  };
-  for (const Isa isa : test::isas()) {
-    for (const DType type : kTypes) {
-      check(isa, type, false);
-      if (is_quantised(type)) check(isa, type, true);
-    }
-  }
-}
-
-// More of everything than a kernel of many rows takes in one block.
-TEST(Linear, RowsOfManyAreThoseOfFew) {
-  const int64_t t = 531, n = 16 * 35 + 3, k = 1100;
-  std::vector<float> x = normals(t * k, 31);
-  const Tensor stored = random_weight(DType::kBF16, n, k, 32);
-  for (const Isa isa : test::isas()) {
-    if (isa == Isa::kScalar) continue;  // slow, and one row at a time
-    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
-    const PackedWeight weight = ops::pack_weight(ctx, stored);
-    const std::vector<float> all = run(ctx, weight, x, t);
-    const auto expect_same = [&](int64_t first, int64_t rows) {
-      std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
-      const std::vector<float> y = run(ctx, weight, part, rows);
-      EXPECT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
-          << isa_name(isa) << ": " << rows << " from " << first;
-    };
-    for (const int64_t row : {0, 15, 16, 31, 32, 511, 512, 527, 528, 530}) expect_same(row, 1);
-    for (const int64_t rows : {2, 16, 17, 32, 33, 100}) expect_same(500 - rows, rows);
-  }
-}
-
-// What bf16_panels_amx.cc says that it does: 32 products in two chains, of even and of odd inputs.
-TEST(Linear, TilesOfBf16SumAsDocumented) {
-  if (!isa_available(Isa::kAvx512Amx)) GTEST_SKIP() << "no AMX";
-  const int64_t n = 20, k = 150;
-  std::vector<float> x = normals(k, 41);
-  const Tensor stored = random_weight(DType::kBF16, n, k, 42);
-  Context ctx(Device::cpu(), {.threads = 1, .isa = Isa::kAvx512Amx});
-  const std::vector<float> y = run(ctx, ops::pack_weight(ctx, stored), x, 1);
-  const uint16_t* w = stored.data<uint16_t>();
-  for (int64_t o = 0; o < n; ++o) {
-    float sum = 0;
-    for (int64_t first = 0; first < k; first += 32) {
-      float halves[2] = {};
-      for (int64_t i = first; i < std::min(k, first + 32); ++i) {
-        halves[i % 2] = std::fma(bf16_to_f32(f32_to_bf16(x[static_cast<size_t>(i)])), bf16_to_f32(w[o * k + i]), halves[i % 2]);
-      }
-      sum += halves[0] + halves[1];
-    }
-    EXPECT_EQ(sum, y[static_cast<size_t>(o)]) << o;
-  }
-}
-
-// Random multiples of 1/512 and a hash of results that does not depend on the machine.
-std::vector<float> fractions(int64_t count, uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = static_cast<float>(static_cast<int>(generator() % 4001) - 2000) / 512.0f;
-  return values;
-}
-
-uint64_t hash_of(const std::vector<float>& values) {
-  uint64_t hash = 14695981039346656037u;
-  for (const float value : values) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    hash = (hash ^ bits) * 1099511628211u;
-  }
-  return hash;
-}
-
-// Integer sums are exact and the f32 chain is the same: quantised products agree bit for bit wherever fma is one instruction, on every
-// architecture.
-TEST(Linear, QuantisedResultsAreTheSameOnAllVectorInstructionSets) {
-  const int64_t t = 20, n = 40, k = 256;
-  std::vector<float> x = fractions(t * k, 22);
-  const std::pair<DType, uint64_t> hashes[] = {
-      {DType::kQ4_0, 1768268033042754606u},  {DType::kQ4_1, 11448084689321689594u}, {DType::kQ8_0, 5239942640574556846u},
-      {DType::kQ5_0, 13165287896794566280u}, {DType::kQ5_1, 778821811475621123u},   {DType::kQ4_K, 3347293685340457735u},
-      {DType::kQ5_K, 11557884641550632980u}, {DType::kQ6_K, 10717691384383453056u},
-  };
-  for (const auto& [type, hash] : hashes) {
-    for (const Isa isa : test::isas()) {
-      if (isa == Isa::kScalar) continue;
-      Context ctx(Device::cpu(), {.threads = 1, .isa = isa});
-      const PackedWeight weight = ops::pack_weight(ctx, random_weight(type, n, k, 9));
-      EXPECT_EQ(hash, hash_of(run(ctx, weight, x, t))) << dtype_name(type) << " " << isa_name(isa);
-    }
-  }
-}
-
-#if defined(__aarch64__)
-// BFMLAL rounds as widening and fma do.
-TEST(Linear, Bf16ResultsAreTheSameWithAndWithoutBf16Instructions) {
-  if (!isa_available(Isa::kNeonBf16)) GTEST_SKIP() << "no BF16";
-  for (const int64_t k : {1, 255, 576}) {
-    const int64_t t = 7, n = 83;
-    std::vector<float> x = normals(t * k, 22);
-    x[0] = 1e-38f;  // its products are subnormal
-    Context plain(Device::cpu(), {.threads = 1, .isa = Isa::kNeon}), bf16(Device::cpu(), {.threads = 1, .isa = Isa::kNeonBf16});
-    const PackedWeight weight = ops::pack_weight(plain, random_weight(DType::kBF16, n, k, 9));
-    EXPECT_EQ(run(plain, weight, x, t), run(bf16, weight, x, t)) << k;
-  }
-}
-#endif
-
 // Segments one after the other, bias and what was there added; and the plain tensor, packed or expanded on the way.
 TEST_P(LinearOnDevice, SegmentsBiasAccumulationAndPlainWeights) {
   for (const auto& context : test::contexts_of_two_threads(GetParam())) {
@@ -558,14 +335,14 @@ TEST_P(LinearOnDevice, SegmentsBiasAccumulationAndPlainWeights) {
       std::vector<float> x = normals(t * k, 8);
       const Tensor rows = test::on(ctx, Tensor::from_memory(x.data(), {t, k}, DType::kF32));
       PackedWeight joined;
-      std::vector<float> expected(static_cast<size_t>(t * n) * std::size(kTypes));
+      std::vector<float> expected(static_cast<size_t>(t * n) * std::size(kLinearTypes));
       size_t column = 0;
-      for (const DType type : kTypes) {
+      for (const DType type : kLinearTypes) {
         const Tensor part = test::on(ctx, random_weight(type, n, k, 4));
         ops::append_weight(ctx, ops::weight_source(part), false, joined);
         const std::vector<float> alone = run(ctx, ops::pack_weight(ctx, part), x, t);
         for (int64_t i = 0; i < t; ++i) {
-          for (int64_t o = 0; o < n; ++o) expected[static_cast<size_t>(i * n) * std::size(kTypes) + column + static_cast<size_t>(o)] = alone[static_cast<size_t>(i * n + o)];
+          for (int64_t o = 0; o < n; ++o) expected[static_cast<size_t>(i * n) * std::size(kLinearTypes) + column + static_cast<size_t>(o)] = alone[static_cast<size_t>(i * n + o)];
         }
         std::vector<float> plain;
         for (const double value : test::values_of(ops::linear(ctx, rows, part))) plain.push_back(static_cast<float>(value));
@@ -590,7 +367,7 @@ TEST(Linear, SegmentsOfDifferentTypesBiasAndAccumulation) {
     const int64_t k = 256;
     PackedWeight joined;
     std::vector<Tensor> parts;
-    for (const DType type : kTypes) parts.push_back(random_weight(type, 20 + static_cast<int64_t>(type), k, 4));
+    for (const DType type : kLinearTypes) parts.push_back(random_weight(type, 20 + static_cast<int64_t>(type), k, 4));
     for (const Tensor& part : parts) {
       const uint64_t row_bytes = dtype_bytes(part.dtype(), static_cast<uint64_t>(k));
       WeightSource source;
@@ -648,7 +425,7 @@ TEST(Linear, ViewsOfWiderRows) {
 TEST_P(LinearOnDevice, NanAndInfinityInActivationsReachTheOutput) {
   for (const auto& context : test::contexts_of_two_threads(GetParam())) {
     Context& ctx = *context;
-    for (const DType type : kTypes) {
+    for (const DType type : kLinearTypes) {
       const int64_t k = fitting(type, 64);
       const PackedWeight weight = ops::pack_weight(ctx, test::on(ctx, random_weight(type, 16, k, 2)));
       for (const auto& [bad, rows] : {std::pair(std::numeric_limits<float>::quiet_NaN(), 3), {std::numeric_limits<float>::infinity(), 3},
@@ -675,7 +452,7 @@ TEST(Linear, ZeroAndTinyBlocksQuantiseToZero) {
 TEST(Linear, PlainWeightsHalfTypesAnyRankAndView) {
   for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
-    for (const DType weight_type : kTypes) {
+    for (const DType weight_type : kLinearTypes) {
       const int64_t n = 35, k = fitting(weight_type, 96);
       const Tensor weight = random_weight(weight_type, n, k, 3);
       const PackedWeight packed = ops::pack_weight(ctx, weight);
@@ -744,7 +521,7 @@ TEST(Linear, MisuseNamesWhatIsWrong) {
 
 TEST(Embedding, GivesTheTablesOwnValuesForEveryType) {
   Context ctx;
-  for (const DType type : kTypes) {
+  for (const DType type : kLinearTypes) {
     const int64_t rows = 21, k = fitting(type, 1088);  // longer than one decoding chunk
     const Tensor table = random_weight(type, rows, k, 12);
     const PackedWeight packed = ops::pack_weight(ctx, table);
@@ -794,7 +571,7 @@ TEST(Embedding, AnyRankIdsTablesAndTypes) {
 TEST_P(LinearOnDevice, EmbeddingIsTheCodec) {
   for (const auto& context : test::contexts_of_two_threads(GetParam())) {
     Context& ctx = *context;
-    for (const DType type : kTypes) {
+    for (const DType type : kLinearTypes) {
       const int64_t rows = 21, k = fitting(type, 544);
       const Tensor stored = random_weight(type, rows, k, 12);
       std::vector<int64_t> list = {0, 20, 7, 7, 16};
