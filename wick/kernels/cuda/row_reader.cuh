@@ -165,7 +165,7 @@ __device__ int64_t own_row() {
 }
 
 // Whether there are so many rows that they fill the device. Few are shared by more threads each: there is room for them, and each has less
-// to wait for.
+// to wait for; unless sums must be the same for any number of rows.
 inline bool many_rows(const Context& ctx, int64_t rows) { return ctx.batch_invariant() || rows > 512; }
 
 // Calls body(RowShape) with one that fits rows of `vectors` vectors.
