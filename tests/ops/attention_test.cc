@@ -368,7 +368,11 @@ TEST(PagedAttention, BitsDoNotDependOnChunksBatchOrThreads) {
   }
 }
 
-TEST_P(AttentionOnDevice, BitsDoNotDependOnChunksOrBatch) {
+// As above, of a device where that has to be asked for.
+class AttentionBitsOnDevice : public test::OnDevice {};
+WICK_ON_DEVICES(AttentionBitsOnDevice, "cuda");
+
+TEST_P(AttentionBitsOnDevice, DoNotDependOnChunksOrBatch) {
   const auto ctx = test::batch_invariant_context(GetParam());
   const struct {
     Dimensions dims;
