@@ -147,8 +147,10 @@ TEST(Bench, HasTheFieldsThatScriptsRead) {
   EXPECT_EQ(j["device"], "cpu");
   EXPECT_TRUE(j["peak_device_bytes"].is_null()) << "the CPU's is peak_rss_bytes";
   EXPECT_GT(j["cache_bytes"].get<double>(), 0);
-  const json deep = run_json({"bench", model.path(), "-p", "0", "-n", "4", "-d", "400", "-r", "1", "--kv-type", "f16", "--sequences", "2"});
+  const json deep = run_json({"bench", model.path(), "-p", "0", "-n", "4", "-d", "400", "-r", "1", "--kv-type", "f16", "--sequences", "2", "--batch-invariant"});
   EXPECT_EQ(deep["cache_bytes"], 2 * 2 * 2 * 2 * 16 * 2 * 807 / 2);  // sequences, layers, k and v, heads of 16, bytes, positions 402 to 405
+  EXPECT_EQ(deep["batch_invariant"], true);
+  EXPECT_EQ(j["batch_invariant"], false);
   const json decode_only = run_json({"bench", model.path(), "-p", "0", "-n", "4", "-r", "1"});
   EXPECT_TRUE(!decode_only.contains("prefill_tok_s") || decode_only["prefill_tok_s"].is_null());
 }

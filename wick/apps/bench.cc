@@ -173,6 +173,7 @@ class BenchCommand : public Command {
             {"isa", isa_name(model.options().isa)},
             {"threads", threads_of(model)},
             {"exact", model.options().exact},
+            {"batch_invariant", model_.engine_options().batch_invariant},
             {"type", model.options().weight_type.empty() ? Json(nullptr) : Json(model.options().weight_type)},
             {"kv_type", model_.kv_type_name()},
             {"prompt_tokens", prompt_},
@@ -196,7 +197,8 @@ class BenchCommand : public Command {
   std::string result_text(const Model& model) const {
     const Device& device = model.options().device;
     std::string text = concat(shown(model.name()), "; ", device.description(), ", ", device.is_cpu() ? isa_name(model.options().isa) : device.name(), ", ",
-                              threads_of(model), " threads", model.options().exact ? ", exact" : "", "\n\n");
+                              threads_of(model), " threads", model.options().exact ? ", exact" : "",
+                              model_.engine_options().batch_invariant ? ", batch invariant" : "", "\n\n");
     if (prompt_ > 0) text += summary_line(concat("prefill ", prompt_), prefill_rates_);
     if (generate_ > 0) {
       text += summary_line(concat("decode ", generate_, sequences_ > 1 ? concat(" x ", sequences_) : "", depth_ > 0 ? concat(" at ", depth_) : ""), decode_rates_);
