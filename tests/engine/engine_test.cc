@@ -150,6 +150,16 @@ std::vector<Outcome> outcomes(Engine& engine, const std::vector<int64_t>& length
 
 bool same_bits(std::span<const float> a, std::span<const float> b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0; }
 
+// What engines give for the same prompts, with the logits of all positions and of the last ones.
+void expect_outcomes(const std::vector<Outcome>& expected, const std::vector<Outcome>& all, const std::vector<Outcome>& last) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_TRUE(same_bits(expected[i].logits, all[i].logits)) << "prompt " << i;
+    EXPECT_TRUE(same_bits(std::span(expected[i].logits).last(kTinyVocab), last[i].logits)) << "prompt " << i;
+    EXPECT_EQ(expected[i].ids, all[i].ids);
+    EXPECT_EQ(expected[i].ids, last[i].ids);
+  }
+}
+
 // Bit for bit, with more threads than cores, over the border of attention's blocks, and beside requests of all kinds.
 TEST(Engine, LogitsDoNotDependOnChunksThreadsOrCompany) {
   const struct {
@@ -175,13 +185,8 @@ TEST(Engine, LogitsDoNotDependOnChunksThreadsOrCompany) {
     for (const auto& c : cases) {
       SCOPED_TRACE(std::string(dtype_name(kind.type)) + ", " + std::to_string(c.threads) + " threads, " + std::to_string(c.sequences) + " sequences, chunks of " + std::to_string(c.chunk));
       Engine engine(Model::load(file.path(), {.threads = c.threads}), {.max_sequences = c.sequences, .kv_type = kind.kv_type, .prefill_chunk = c.chunk});
-      const std::vector<Outcome> all = outcomes(engine, lengths, Request::Logits::kAll), last = outcomes(engine, lengths, Request::Logits::kLast);
-      for (size_t i = 0; i < lengths.size(); ++i) {
-        EXPECT_TRUE(same_bits(expected[i].logits, all[i].logits)) << "prompt of " << lengths[i];
-        EXPECT_TRUE(same_bits(std::span(expected[i].logits).last(kTinyVocab), last[i].logits)) << "prompt of " << lengths[i];
-        EXPECT_EQ(expected[i].ids, all[i].ids);
-        EXPECT_EQ(expected[i].ids, last[i].ids);
-      }
+      const std::vector<Outcome> all = outcomes(engine, lengths, Request::Logits::kAll);
+      expect_outcomes(expected, all, outcomes(engine, lengths, Request::Logits::kLast));
     }
   }
 }
@@ -210,14 +215,8 @@ void expect_company_changes_nothing(const Device& device) {
     const std::vector<Outcome> expected = outcomes_with(1, 512, Request::Logits::kAll);
     for (const auto& [sequences, chunk] : {std::pair<int32_t, int64_t>{4, 512}, {4, 1}, {2, 64}, {3, 100}, {1, 1}}) {
       SCOPED_TRACE(concat(dtype_name(kind.type), ", ", sequences, " sequences, chunks of ", chunk));
-      const std::vector<Outcome> all = outcomes_with(sequences, chunk, Request::Logits::kAll),
-                                 last = outcomes_with(sequences, chunk, Request::Logits::kLast);
-      for (size_t i = 0; i < lengths.size(); ++i) {
-        EXPECT_TRUE(same_bits(expected[i].logits, all[i].logits)) << "prompt of " << lengths[i];
-        EXPECT_TRUE(same_bits(std::span(expected[i].logits).last(kTinyVocab), last[i].logits)) << "prompt of " << lengths[i];
-        EXPECT_EQ(expected[i].ids, all[i].ids);
-        EXPECT_EQ(expected[i].ids, last[i].ids);
-      }
+      expect_outcomes(expected, outcomes_with(sequences, chunk, Request::Logits::kAll),
+                      outcomes_with(sequences, chunk, Request::Logits::kLast));
     }
   }
 }

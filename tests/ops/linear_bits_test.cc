@@ -85,15 +85,12 @@ TEST(LinearBits, ARowDoesNotDependOnTheBatchOrTheThreads) {
     const std::vector<float> all = run(one, weight, x, t);
     Context many(Device::cpu(), {.threads = 4, .isa = isa});
     EXPECT_EQ(all, run(many, weight, x, t)) << dtype_name(type) << " " << isa_name(isa);
-    for (const int64_t chunk : {1, 3, 16, 41, 44, 45, 46, 47}) {
-      for (int64_t first = 0; first < t; first += chunk) {
-        const int64_t rows = std::min(chunk, t - first);
-        std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
-        const std::vector<float> y = run(many, weight, part, rows);
-        ASSERT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
-            << dtype_name(type) << " chunk " << chunk << " at " << first << " " << isa_name(isa);
-      }
-    }
+    test::for_chunks(t, {1, 3, 16, 41, 44, 45, 46, 47}, [&](int64_t first, int64_t rows) {
+      std::vector<float> part(x.begin() + first * k, x.begin() + (first + rows) * k);
+      const std::vector<float> y = run(many, weight, part, rows);
+      ASSERT_EQ(0, std::memcmp(y.data(), all.data() + first * n, y.size() * sizeof(float)))
+          << dtype_name(type) << " " << rows << " rows at " << first << " " << isa_name(isa);
+    });
   };
   for (const Isa isa : test::isas()) {
     for (const DType type : kLinearTypes) {

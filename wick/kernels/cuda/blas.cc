@@ -165,10 +165,10 @@ Shared& shared() {
 
 }  // namespace
 
-bool has_blas() { return library().has_value(); }
+bool has_blas(const Context& ctx) { return !ctx.batch_invariant() && library().has_value(); }
 
 bool blas_product(Context& ctx, const BlasProduct& product) {
-  if (!aligned(product) || !has_blas()) return false;
+  if (!aligned(product) || !has_blas(ctx)) return false;
   const cudaStream_t stream = stream_of(ctx).use();
   const Plan plan(*library(), product);
   cublasLtHandle_t handle = nullptr;

@@ -30,10 +30,11 @@ struct BlasProduct {
   int64_t x_step = 0, weight_step = 0, y_step = 0;
 };
 
-bool has_blas();  // whether the library is there
+// Whether the library is there and may be asked: the order of its sums depends on the number of rows.
+bool has_blas(const Context& ctx);
 
-// y = x W^T (+ bias) (+ y), sums in f32, on ctx's stream. False when the library is not there or does not want this product; y is untouched
-// then.
+// y = x W^T (+ bias) (+ y), sums in f32, on ctx's stream. False without has_blas() and when the library does not want this product; y is
+// untouched then.
 bool blas_product(Context& ctx, const BlasProduct& product);
 
 }  // namespace wick::cuda

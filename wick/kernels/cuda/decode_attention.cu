@@ -169,6 +169,7 @@ void merge_shares(Context& ctx, const PagedArgs& args, int rows) {
 }
 
 bool decode_attention(Context& ctx, PagedArgs args, const RopeAppendArgs& rope, const StepBatch& batch) {
+  if (ctx.batch_invariant()) return false;
   switch (args.cache.layout.type) {
     case DType::kF16: return run<__half>(ctx, {args, rope}, batch);
     case DType::kBF16: return run<__nv_bfloat16>(ctx, {args, rope}, batch);

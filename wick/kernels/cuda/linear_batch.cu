@@ -5,6 +5,7 @@
 // through all of them, adding them up as they would be elsewhere.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "wick/base/checked.h"
 #include "wick/kernels/cuda/batch_weights.cuh"
@@ -106,9 +107,12 @@ __global__ void __launch_bounds__(kBatchThreads, (BatchShape<kRows, Weights>::kB
       if (step + 1 != min(share_end, end)) continue;
       share_end += args.steps_per_share;
 #pragma unroll
-      for (int i = 0; i < 2 * kTiles * 4; ++i) {
-        all[i / 4 / kTiles][i / 4 % kTiles][i % 4] += sums[i / 4 / kTiles][i / 4 % kTiles][i % 4];
-        sums[i / 4 / kTiles][i / 4 % kTiles][i % 4] = 0;
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+          for (int c = 0; c < 4; ++c) all[m][j][c] += std::exchange(sums[m][j][c], 0.0f);
+        }
       }
     }
   }

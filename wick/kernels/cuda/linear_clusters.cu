@@ -384,7 +384,8 @@ bool run(Context& ctx, const RoundedInput& x, ClusterArgs args) {
 
 bool linear_clusters(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, const LinearOutput& out, bool swiglu) {
   const int64_t outputs = outputs_of(segments), k = padded_inputs(segments[0].k);
-  if (!has_warpgroups(ctx) || segments[0].type != DType::kBF16 || x.rows > kMostRows || outputs > INT32_MAX / 2) return false;
+  if (ctx.batch_invariant() || !has_warpgroups(ctx) || segments[0].type != DType::kBF16 || x.rows > kMostRows || outputs > INT32_MAX / 2)
+    return false;
   ClusterArgs args = {};
   args.weights = plain_matrix(segments);
   if (!args.weights) return false;

@@ -168,15 +168,14 @@ std::span<const WeightSegment> neighbours(std::span<const WeightSegment> segment
 
 bool of_one_type(std::span<const WeightSegment> segments) { return neighbours(segments).size() == segments.size(); }
 
-// Whether so few rows are faster without cuBLASLt, for which blocks have to be unpacked first, or it must not be asked: its sums depend on
-// the number of rows.
+// Whether so few rows are faster without cuBLASLt, for which blocks have to be unpacked first, or it may not be asked.
 bool suits_batch(const Context& ctx, DType type, int64_t rows) {
   return ctx.batch_invariant() || (is_quantised(type) && rows <= kBatchRows);
 }
 
 // All of the product, or swiglu of it, in one kernel; false where there is none.
 bool multiply_at_once(Context& ctx, const RoundedInput& x, const PackedWeight& weight, const LinearOutput& out, bool swiglu) {
-  return !ctx.batch_invariant() && of_one_type(weight.segments) && linear_clusters(ctx, x, weight.segments, out, swiglu);
+  return of_one_type(weight.segments) && linear_clusters(ctx, x, weight.segments, out, swiglu);
 }
 
 // The product of neighbours with x, where it belongs.

@@ -128,7 +128,8 @@ void merge_products(Context& ctx, const BatchShares& shares, int64_t rows, int64
 const __nv_bfloat16* plain_matrix(std::span<const WeightSegment> segments);
 
 // Few rows of x, with segments as for linear_batch; swiglu: the first half of the outputs are gates, the second their ups, and
-// `out` gets silu(gate) * up. False where the device, or this product, has no kernel for it; nothing has been written then.
+// `out` gets silu(gate) * up. False where the device, or this product, has no kernel for it, or sums must not depend on the number of rows;
+// nothing has been written then.
 bool linear_clusters(Context& ctx, const RoundedInput& x, std::span<const WeightSegment> segments, const LinearOutput& out, bool swiglu);
 
 // By cuBLASLt, with segments as for linear_batch. False where that is not there or does not want the product; nothing has been written

@@ -200,7 +200,7 @@ BlasProduct product_of(Context& ctx, const RoundedInput& x, std::span<const Weig
   product.x = x.x;
   product.rows = x.rows;
   product.ldx = x.ld;
-  product.weight = has_blas() ? one_matrix(ctx, segments) : nullptr;
+  product.weight = has_blas(ctx) ? one_matrix(ctx, segments) : nullptr;
   product.outputs = outputs_of(segments);
   product.ldw = padded_inputs(k);
   product.k = k;

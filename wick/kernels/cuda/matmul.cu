@@ -110,7 +110,7 @@ void matmul(Context& ctx, const MatmulArgs& args) {
 
 bool matmul_batch(Context& ctx, const MatmulBatch& args) {
   const bool rows_of_n = args.b.column_stride == 1, rows_of_k = args.b.row_stride == 1;
-  if (ctx.batch_invariant() || args.a.column_stride != 1 || args.y.column_stride != 1 || !(rows_of_n || rows_of_k)) return false;
+  if (args.a.column_stride != 1 || args.y.column_stride != 1 || !(rows_of_n || rows_of_k)) return false;
   BlasProduct product;
   product.type = product.y_type = args.type;
   product.x = args.a.data;

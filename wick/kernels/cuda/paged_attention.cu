@@ -284,7 +284,7 @@ void run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch, int3
 
 // Few rows of each sequence.
 void run_rows(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
-  if (!ctx.batch_invariant() && decode_attention(ctx, args, RopeAppendArgs(), batch)) return;
+  if (decode_attention(ctx, args, RopeAppendArgs(), batch)) return;
   switch (args.cache.layout.type) {
     case DType::kQ8_0: return run<Q8>(ctx, args, batch);
     case DType::kF16: return run<__half>(ctx, args, batch);
@@ -310,7 +310,7 @@ void paged_attention(Context& ctx, const AttentionArgs& args, const StepBatch& b
 
 void rope_append_attention(Context& ctx, const RopeAppendArgs& rope, const AttentionArgs& args, const StepBatch& batch,
                            const KvLayerView& cache) {
-  if (batch.rows == batch.sequences && !ctx.batch_invariant() && decode_attention(ctx, paged_args(args, batch, cache), rope, batch)) return;
+  if (batch.rows == batch.sequences && decode_attention(ctx, paged_args(args, batch, cache), rope, batch)) return;
   rope_append(ctx, rope, batch, cache);
   paged_attention(ctx, args, batch, cache);
 }

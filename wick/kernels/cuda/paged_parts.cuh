@@ -71,7 +71,8 @@ __device__ inline void put_share(const PagedArgs& args, int row, int head, int s
 // The results of `rows` rows from their shares.
 void merge_shares(Context& ctx, const PagedArgs& args, int rows);
 
-// For steps of few rows, f16 and bf16 pages of head sizes 64 and 128; false for others. With rope.qkv rope_append first, of sequences of
+// For steps of few rows, f16 and bf16 pages of head sizes 64 and 128; false for others, and where a row must not depend on those beside it:
+// prompts have no such kernel. With rope.qkv rope_append first, of sequences of
 // one row each.
 bool decode_attention(Context& ctx, PagedArgs args, const RopeAppendArgs& rope, const StepBatch& batch);
 
