@@ -530,11 +530,18 @@ TEST(RopeAppend, QuantisedCacheIsCloseToItsInput) {
 
 // ---------------------------------------------------------------- plain tensors
 
-void expect_dense_matches_twin(Context& ctx, DType type, const Shape& q_shape, const Shape& kv_shape, const ops::AttentionOptions& options) {
+// k is `growth` times larger for the last key than it would be, `growth` / 2 for the middle one.
+void expect_dense_matches_twin(Context& ctx, DType type, const Shape& q_shape, const Shape& kv_shape, const ops::AttentionOptions& options,
+                               float growth = 0) {
   SCOPED_TRACE(concat(test::name_of(ctx), " ", dtype_name(type), " q ", q_shape.to_string(), " kv ", kv_shape.to_string(),
-                      options.causal ? " causal" : "", " window ", options.window));
+                      options.causal ? " causal" : "", " window ", options.window, " growth ", growth));
+  std::vector<float> key_values = normals(element_count(kv_shape), 2);
+  for (size_t i = 0; i < key_values.size(); ++i) {
+    const int64_t key = static_cast<int64_t>(i) / kv_shape[3] % kv_shape[2];
+    key_values[i] *= 1 + growth * static_cast<float>(key) / static_cast<float>(kv_shape[2]);
+  }
   const Tensor q = Tensor::from_values(normals(element_count(q_shape), 1), q_shape, type);
-  const Tensor k = Tensor::from_values(normals(element_count(kv_shape), 2), kv_shape, type);
+  const Tensor k = Tensor::from_values(key_values, kv_shape, type);
   const Tensor v = Tensor::from_values(normals(element_count(kv_shape), 3), kv_shape, type);
   std::vector<float> expected(static_cast<size_t>(q.elements()));
   const auto view = ops::heads_view;
@@ -581,6 +588,30 @@ TEST_P(AttentionOnDevice, MatchesTwin) {
       }
     }
     expect_dense_matches_twin(*ctx, DType::kBF16, {1, 4, 200, 64}, {1, 2, 263, 64}, {0, true, 90, 20});
+  }
+}
+
+// Scores that rise from tile to tile, so that what was summed has to be put under new peaks, and such that fall.
+TEST_P(AttentionOnDevice, MatchesTwinWhereScoresRise) {
+  for (const auto& ctx : test::contexts_of_two_threads(GetParam())) {
+    for (const DType type : {DType::kF16, DType::kBF16}) {
+      for (const int64_t head_dim : {32, 64, 128}) {
+        for (const float growth : {3.0f, 40.0f, -0.99f}) {
+          expect_dense_matches_twin(*ctx, type, {1, 4, 35, head_dim}, {1, 2, 500, head_dim}, {0, true, 0, 0}, growth);
+        }
+      }
+    }
+  }
+}
+
+// More tiles of rows than a GPU has multiprocessors, keys that end within a tile, and rows that see none.
+TEST_P(AttentionOnDevice, MatchesTwinForManyTiles) {
+  const auto ctx = std::move(test::contexts_of_two_threads(GetParam()).back());
+  for (const int64_t head_dim : {64, 128}) {
+    expect_dense_matches_twin(*ctx, DType::kBF16, {9, 16, 30, head_dim}, {9, 16, 60, head_dim}, {0, true, 0, 0});
+    expect_dense_matches_twin(*ctx, DType::kF16, {1, 4, 67, head_dim}, {1, 2, 321, head_dim}, {0, false, 0, 0});
+    expect_dense_matches_twin(*ctx, DType::kBF16, {1, 5, 300, head_dim}, {1, 1, 130, head_dim}, {0, true, 0, 0});
+    expect_dense_matches_twin(*ctx, DType::kF16, {1, 2, 300, head_dim}, {1, 1, 300, head_dim}, {0, true, 130, 0});
   }
 }
 

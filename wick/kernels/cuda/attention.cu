@@ -100,27 +100,48 @@ struct DenseSource {
   static constexpr int kDim = kHeadDim;
   static constexpr bool kKeysAcross = false;
   DenseAttentionArgs args;
-  TileOfGrid grid;
-  // Of the block's head and first row.
+  HeadGroup group;
+  TileOrder order = {};
+  // Of the block's tile.
   const T *first_q = nullptr, *first_key = nullptr, *first_value = nullptr;
   T* first_y = nullptr;
+  int first_head = 0, kv_head = 0, b = 0;
 
-  __device__ int head() const { return grid.head(); }
-  __device__ RowTile begin() {
-    const int64_t row = int64_t{grid.tile()} * kTileRows, b = blockIdx.y, kv_head = head() / (args.heads / args.kv_heads);
-    first_q = at<T>(args.q, b, head(), row);
-    first_y = at<T>(args.y, b, head(), row);
+  __device__ RowTile begin(int item, int tile_rows) {
+    const int first = order.tile(item) * tile_rows;
+    kv_head = order.kv_head(item);
+    b = order.batch_of(item);
+    first_head = kv_head * group.heads;
+    first_q = at<T>(args.q, b, first_head, 0);
+    first_y = at<T>(args.y, b, first_head, 0);
     first_key = at<T>(args.k, b, kv_head, 0);
     first_value = at<T>(args.v, b, kv_head, 0);
-    return {static_cast<int>(min(int64_t{kTileRows}, args.rows - row)), static_cast<int>(row + args.keys - args.rows),
-            static_cast<int>(args.keys), args.causal};
+    return {min(tile_rows, static_cast<int>(args.rows) * group.heads - first),
+            first,
+            group,
+            static_cast<int>(args.keys - args.rows),
+            static_cast<int>(args.keys),
+            args.causal};
   }
-  __device__ float2 q(int row, int d) const {
-    float x[2];
-    load<2>(first_q + row * args.q.strides[2] + d, x);
-    return {x[0], x[1]};
+  __device__ int head(const RowTile& tile, int row) const { return first_head + tile.head_of(row); }
+  __device__ int64_t offset(const RowTile& tile, int row, const HeadsView& view) const {
+    return tile.head_of(row) * view.strides[1] + tile.row_of(row) * view.strides[2];
   }
-  __device__ void put(int row, int d, float a, float b) const { store<2>({a, b}, first_y + row * args.y.strides[2] + d); }
+  template <int kCount>
+  __device__ void q(const RowTile& tile, int row, int d, float (&x)[kCount]) const {
+    load<kCount>(first_q + offset(tile, row, args.q) + d, x);
+  }
+  __device__ void put(const RowTile& tile, int row, int d, float a, float b) const {
+    store<2>({a, b}, first_y + offset(tile, row, args.y) + d);
+  }
+  bool describe(CUtensorMap& keys, CUtensorMap& values) const { return describe_heads(keys, args.k) && describe_heads(values, args.v); }
+  bool describe_heads(CUtensorMap& map, const HeadsView& view) const {
+    constexpr int64_t kBytes = sizeof(T);
+    return describe_tensor<4>(map, view.type, view.data, {kDim, args.keys, args.kv_heads, args.batch},
+                              {view.strides[2] * kBytes, view.strides[1] * kBytes, view.strides[0] * kBytes}, kPart);
+  }
+  __device__ int4 key_box(int first, int column) const { return {column, first, kv_head, b}; }
+  __device__ int4 value_box(int first, int column) const { return {column, first, kv_head, b}; }
   __device__ TileSource<T> keys(int first, int keys) const {
     return {first_key + first * args.k.strides[2], args.k.strides[2], keys - first};
   }
@@ -141,10 +162,13 @@ bool run_tiles(Context& ctx, const DenseAttentionArgs& args) {
   if ((args.rows < kLeastRows && !ctx.batch_invariant()) || args.keys == 0 || !rows_aligned(args.q) || !rows_aligned(args.k) ||
       !rows_aligned(args.v) || !rows_aligned(args.y))
     return false;
-  const TileOfGrid grid = {static_cast<int>(args.heads), static_cast<int>(blocks_for(args.rows, kTileRows))};
+  const int group = static_cast<int>(args.heads / args.kv_heads);
+  const auto order = [&](int tile_rows) {
+    return TileOrder{static_cast<int>(args.kv_heads), static_cast<int>(args.batch),
+                     ceil_div(static_cast<int>(args.rows) * group, tile_rows)};
+  };
   return with_tile_dim(args.head_dim, [&](auto dim) {
-    launch_attention_tiles(ctx, "attention", dim3(grid.blocks(), static_cast<unsigned>(args.batch)),
-                           DenseSource<T, decltype(dim)::value>{args, grid},
+    launch_attention_tiles(ctx, "attention", DenseSource<T, decltype(dim)::value>{args, group}, order,
                            make_score_rule(args.scale, args.softcap, args.alibi, args.sinks), args.window);
   });
 }

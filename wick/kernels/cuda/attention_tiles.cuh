@@ -1,29 +1,14 @@
-// Attention of many rows on the tensor cores: 128 rows of one head to a block, 16 to a warp, 64 keys at a time, two stages of shared
+// Attention of many rows on the tensor cores that every GPU has: 128 rows to a block, 16 to a warp, 64 keys at a time, two stages of shared
 // memory.
-//
-// q is rounded to the type of k once, weights to the type of v. A value that is not a number reaches the rows beside those that see it,
-// too: its weight there is zero.
 #pragma once
 
-#include <algorithm>
-
-#include "wick/kernels/cuda/attention_products.cuh"
-#include "wick/kernels/cuda/online_softmax.cuh"
+#include "wick/kernels/cuda/attention_groups.cuh"
+#include "wick/kernels/cuda/attention_parts.cuh"
 
 namespace wick::cuda {
 
-// The keys that some rows of a tile, from `first` on, see: all of them those in [all_begin, all_end), some those in [begin, end).
-struct SeenKeys {
-  int begin, end, all_begin, all_end;
-
-  __device__ SeenKeys(const RowTile& tile, int first, int count, int window) {
-    const int low = tile.position + first, high = low + count - 1;
-    end = first >= tile.rows ? 0 : tile.causal ? max(0, min(tile.keys, high + 1)) : tile.keys;
-    all_end = tile.causal ? min(tile.keys, low + 1) : tile.keys;
-    begin = window > 0 ? max(0, low + 1 - window) : 0;
-    all_begin = window > 0 ? max(0, high + 1 - window) : 0;
-  }
-};
+inline constexpr int kTileRows = 128;
+inline constexpr int kTileThreads = 256;
 
 // Products of a tile of keys as scores in base 2, by a rule that does more than multiply with a positive scale. Few models need it: it
 // stands apart, with an array of its own, so that the scores of others stay in registers.
@@ -31,200 +16,166 @@ template <int kKeyTiles>
 struct TileScores {
   float at[kKeyTiles][4];
 };
+// distances: of the thread's first key from its two rows; heads: theirs.
 template <int kKeyTiles>
-__device__ __noinline__ TileScores<kKeyTiles> changed_scores(TileScores<kKeyTiles> scores, const ScoreRule& rule, int head, int first_key,
-                                                             int first_row) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+__device__ __noinline__ TileScores<kKeyTiles> changed_scores(TileScores<kKeyTiles> scores, const ScoreRule& rule, int2 heads,
+                                                             int2 distances) {
   for (int j = 0; j < kKeyTiles; ++j) {
     for (int i = 0; i < 4; ++i) {
-      const int key = first_key + 8 * j + lane % 4 * 2 + i % 2, row = first_row + lane / 4 + i / 2 * 8;
-      scores.at[j][i] = rule.score(scores.at[j][i], head, int64_t{key} - row);
+      const int distance = (i / 2 == 0 ? distances.x : distances.y) + 8 * j + i % 2;
+      scores.at[j][i] = rule.score(scores.at[j][i], i / 2 == 0 ? heads.x : heads.y, distance);
     }
   }
   return scores;
 }
 template <int kKeyTiles>
-__device__ void change_scores(float (&scores)[kKeyTiles][4], const ScoreRule& rule, int head, int first_key, int first_row) {
+__device__ void change_scores(float (&scores)[kKeyTiles][4], const ScoreRule& rule, int2 heads, int2 distances) {
   TileScores<kKeyTiles> own;
 #pragma unroll
   for (int i = 0; i < 4 * kKeyTiles; ++i) own.at[i / 4][i % 4] = scores[i / 4][i % 4];
-  own = changed_scores(own, rule, head, first_key, first_row);
+  own = changed_scores(own, rule, heads, distances);
 #pragma unroll
   for (int i = 0; i < 4 * kKeyTiles; ++i) scores[i / 4][i % 4] = own.at[i / 4][i % 4];
 }
 
-// Scores of keys that a row does not see become -infinity.
-template <int kKeyTiles>
-__device__ void mask_scores(float (&scores)[kKeyTiles][4], const RowTile& tile, int window, int first_key, int first_row) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, own_key = first_key + lane % 4 * 2;
+// Products of a warp's rows with a tile of keys or values in squares of 16 x 8. Rows of a tile are 16 bytes longer than they need to be, so
+// that eight of them meet every bank once.
+//   key_place, value_place: where the 16 bytes from element 8 chunk of a row on lie
+template <class T, int kDim, bool kKeysAcross>
+struct WarpProducts {
+  static constexpr int kKeyRows = kKeysAcross ? kDim : kPart, kKeyWidth = kKeysAcross ? kPart : kDim;
+  static constexpr int kKeyStride = kKeyWidth + 8, kValueStride = kDim + 8;
+  static constexpr int kKeyElements = kKeyRows * kKeyStride, kValueElements = kPart * kValueStride;
+  static constexpr int kStage = kKeyElements + kValueElements;
+
+  // A warp's rows of q, in registers.
+  unsigned q[kDim / 16][4];
+
+  template <class Source>
+  __device__ WarpProducts(const Source& source, const RowTile& tile, int first_row) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = first_row + lane / 4 + 8 * half, last = tile.causal ? min(row, tile.keys - 1) : tile.keys - 1;
-    const int least = window > 0 ? row + 1 - window : 0;
+    for (int s = 0; s < kDim / 16; ++s) {
 #pragma unroll
-    for (int j = 0; j < kKeyTiles; ++j) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int key = own_key + 8 * j + c;
-        if (key > last || key < least) scores[j][2 * half + c] = -INFINITY;
+      for (int i = 0; i < 4; ++i) {
+        const int row = first_row + lane / 4 + i % 2 * 8;
+        float pair[2] = {};
+        if (row < tile.rows) source.q(tile, row, 16 * s + i / 2 * 8 + lane % 4 * 2, pair);
+        q[s][i] = pair_of<T>(pair[0], pair[1]);
       }
     }
   }
-}
 
-// Rows of a tile of keys or values: the first, elements from row to row, and how many there are. Others are zeros.
-template <class T>
-struct TileSource {
-  const T* first;
-  int64_t stride;
-  int rows;
+  __device__ static int key_place(int row, int chunk) { return row * kKeyStride + chunk * 8; }
+  __device__ static int value_place(int row, int chunk) { return row * kValueStride + chunk * 8; }
+
+  __device__ void multiply_keys(float (&scores)[kPart / 8][4], const T* keys) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, along = lane % 8 + lane / 8 % 2 * 8, across = lane / 16 * 8;
+#pragma unroll
+    for (auto& score : scores) score[0] = score[1] = score[2] = score[3] = 0;
+#pragma unroll
+    for (int s = 0; s < kDim / 16; ++s) {
+#pragma unroll
+      for (int j = 0; j < kPart / 8; j += 2) {
+        unsigned k[4];
+        if constexpr (kKeysAcross) {
+          load_matrices_transposed(k, keys + (16 * s + along) * kKeyStride + 8 * j + across);
+        } else {
+          load_matrices(k, keys + (8 * j + lane % 8 + across) * kKeyStride + 16 * s + lane / 8 % 2 * 8);
+        }
+        multiply<T>(scores[j], q[s], k[0], k[1]);
+        multiply<T>(scores[j + 1], q[s], k[2], k[3]);
+      }
+    }
+  }
+
+  __device__ static void add_values(float (&out)[kDim / 8][4], const unsigned (&weights)[kPart / 16][4], const T* values) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+    for (int s = 0; s < kPart / 16; ++s) {
+#pragma unroll
+      for (int j = 0; j < kDim / 8; j += 2) {
+        unsigned v[4];
+        load_matrices_transposed(v, values + (16 * s + lane % 8 + lane / 8 % 2 * 8) * kValueStride + 8 * j + lane / 16 * 8);
+        multiply<T>(out[j], weights[s], v[0], v[1]);
+        multiply<T>(out[j + 1], weights[s], v[2], v[3]);
+      }
+    }
+  }
 };
 
-// Copies kRows rows of kWidth elements to where place(row, chunk) says.
-template <int kRows, int kWidth, class T, class Place>
-__device__ void copy_tile(T* to, const TileSource<T>& from, Place&& place) {
-  constexpr int kChunks = kWidth / 8;
-#pragma unroll
-  for (int at = 0; at < kRows * kChunks; at += kTileThreads) {
-    const int i = at + static_cast<int>(threadIdx.x), row = i / kChunks, chunk = i % kChunks;
-    if (kRows * kChunks % kTileThreads != 0 && i >= kRows * kChunks) break;
-    copy16(to + place(row, chunk), from.first + (row < from.rows ? row * from.stride + chunk * 8 : 0), row < from.rows);
-  }
-}
-
-template <class Source, class Products>
-constexpr size_t kTileBytes = sizeof(typename Source::Type) *
-                              (Products::kQueryElements + 2 * (Products::kKeyElements + Products::kValueElements));
-
-// A row's softmax over one more tile: scores become weights, sums and what was summed so far are put under the new peak.
-template <int kKeyTiles, int kValueTiles>
-__device__ void weigh(float (&scores)[kKeyTiles][4], float (&out)[kValueTiles][4], float (&peak)[2], float (&sum)[2], float scale) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float top = peak[half];
-#pragma unroll
-    for (int j = 0; j < kKeyTiles; ++j) top = fmaxf(top, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
-    for (int step = 1; step < 4; step *= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, step));
-    const float shift = finite_peak(top) * scale;
-    // 0 for a peak of -infinity: scale is positive. 1 where the peak stays: rounding would make almost 1 of it, also for tiles that a row
-    // does not see.
-    const float factor = peak[half] == top ? 1 : fast_exp2(fmaf(peak[half], scale, -shift));
-    peak[half] = top;
-    sum[half] *= factor;
-#pragma unroll
-    for (int j = 0; j < kKeyTiles; ++j) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& score = scores[j][2 * half + c];
-        score = fast_exp2(fmaf(score, scale, -shift));
-        sum[half] += score;
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < kValueTiles; ++j) {
-      out[j][2 * half] *= factor;
-      out[j][2 * half + 1] *= factor;
-    }
-  }
-}
-
-// Source: how q, k, v and the result lie in memory. Type, kDim (a multiple of 16), kKeysAcross (a tile of keys is [Dh, 64], else [64, Dh]);
-//   RowTile begin(), first of all;  int head();  float2 q(row, d);  void put(row, d, a, b);  TileSource<Type> keys(first key, keys there
-//   are);  … values(…)
-template <class Source, class Products>
-__global__ void __launch_bounds__(kTileThreads, Products::kBlocksTogether)
+// Source: how q, k, v and the result lie in memory. Type, kDim (a multiple of 16), kKeysAcross (a part of keys is [Dh, 64], else [64, Dh]);
+//   TileOrder order;  RowTile begin(item, rows of a tile), first of all;  head(tile, row);  q(tile, row, d, x[]);
+//   put(tile, row, d, a, b);  TileSource<Type> keys(first key, keys there are);  … values(…)
+template <class Source>
+__global__ void __launch_bounds__(kTileThreads, Source::kDim <= 64 ? 2 : 1)
     attention_tiles(Source source, const __grid_constant__ ScoreRule rule, int window) {
   begin_kernel();
   using T = typename Source::Type;
-  constexpr int kDim = Source::kDim, kKeyTiles = kTileKeys / 8, kValueTiles = kDim / 8;
-  constexpr int kStage = Products::kKeyElements + Products::kValueElements;
+  constexpr int kDim = Source::kDim, kKeyTiles = kPart / 8;
+  using Products = WarpProducts<T, kDim, Source::kKeysAcross>;
   extern __shared__ __align__(1024) unsigned char shared[];
-  T* const area = reinterpret_cast<T*>(shared);
-  T* const stages = area + Products::kQueryElements;
-  const RowTile tile = source.begin();
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, first_row = static_cast<int>(threadIdx.x) / kWarp * kWarpRows;
+  T* const stages = reinterpret_cast<T*>(shared);
+  const RowTile tile = source.begin(static_cast<int>(blockIdx.x), kTileRows);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp, first_row = thread / kWarp * kWarpRows;
   const int own_rows[2] = {first_row + lane / 4, first_row + lane / 4 + 8};
-  const SeenKeys seen(tile, first_row / Products::kRowsTogether * Products::kRowsTogether, Products::kRowsTogether, window);
+  const SeenKeys seen(tile, first_row, kWarpRows, window), all(tile, 0, kTileRows, window);
+  const SeenByRow by_row[2] = {{tile, own_rows[0], window}, {tile, own_rows[1], window}};
   const bool changed = rule.softcap > 0 || rule.alibi || rule.scale <= 0;
   const float scale = changed ? 1 : rule.scale;
-  const int end = tile.causal ? max(0, min(tile.keys, tile.position + tile.rows)) : tile.keys;
-  const int begin = window > 0 ? max(0, tile.position + 1 - window) / kTileKeys * kTileKeys : 0;
   const auto copy = [&](int first, int stage) {
-    if (first < end) {
-      T* const keys = stages + stage * kStage;
-      copy_tile<Products::kKeyRows, Products::kKeyWidth>(keys, source.keys(first, tile.keys), Products::key_place);
-      copy_tile<kTileKeys, kDim>(keys + Products::kKeyElements, source.values(first, tile.keys), Products::value_place);
+    if (first < all.end) {
+      T* const keys = stages + stage * Products::kStage;
+      copy_tile<Products::kKeyRows, Products::kKeyWidth, kTileThreads>(keys, source.keys(first, tile.keys), thread, Products::key_place);
+      copy_tile<kPart, kDim, kTileThreads>(keys + Products::kKeyElements, source.values(first, tile.keys), thread, Products::value_place);
     }
     end_stage();
   };
+  const int begin = all.begin / kPart * kPart;
   copy(begin, 0);
-  const typename Products::Queries q = Products::queries(source, tile, area);
-  float out[kValueTiles][4] = {}, peak[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+  const Products products(source, tile, first_row);
+  float out[kDim / 8][4] = {};
+  RowSums rows;
   int stage = 0;
 #pragma unroll 1
-  for (int first = begin; first < end; first += kTileKeys, stage ^= 1) {
+  for (int first = begin; first < all.end; first += kPart, stage ^= 1) {
     wait_stages<0>();
-    Products::show();
     __syncthreads();  // and everyone has read the other stage
-    copy(first + kTileKeys, stage ^ 1);
-    if (first >= seen.end || first + kTileKeys <= seen.begin) continue;
-    const T* keys = stages + stage * kStage;
-    float scores[kKeyTiles][4];
-    Products::multiply_keys(scores, q, keys);
-    if (changed) change_scores(scores, rule, source.head(), first, tile.position + first_row);
-    if (first + kTileKeys > seen.all_end || first < seen.all_begin) mask_scores(scores, tile, window, first, tile.position + first_row);
-    weigh(scores, out, peak, sum, scale);
-    unsigned weights[kTileKeys / 16][4];
-#pragma unroll
-    for (int s = 0; s < kTileKeys / 16; ++s) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) weights[s][i] = pair_of<T>(scores[2 * s + i / 2][i % 2 * 2], scores[2 * s + i / 2][i % 2 * 2 + 1]);
+    copy(first + kPart, stage ^ 1);
+    if (first >= seen.end || first + kPart <= seen.begin) continue;
+    const T* keys = stages + stage * Products::kStage;
+    float scores[kKeyTiles][4], factor[2];
+    products.multiply_keys(scores, keys);
+    if (changed) {
+      const int key = first + lane % 4 * 2;
+      change_scores(scores, rule, {source.head(tile, own_rows[0]), source.head(tile, own_rows[1])},
+                    {key - tile.position_of(own_rows[0]), key - tile.position_of(own_rows[1])});
     }
+    if (first + kPart > seen.all_end || first < seen.all_begin) mask_scores(scores, by_row, first);
+    weigh(scores, rows, factor, scale);
+    rescale_sums(out, factor);
+    unsigned weights[kPart / 16][4];
+    pack_weights<T>(scores, weights);
     Products::add_values(out, weights, keys + Products::kKeyElements);
   }
   wait_stages<0>();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float total = sum[half];
-    for (int step = 1; step < 4; step *= 2) total += __shfl_xor_sync(kAllLanes, total, step);
-    const float factor = final_factor(peak[half] * scale, total, rule.sinks, source.head());
-    if (own_rows[half] >= tile.rows) continue;
-#pragma unroll
-    for (int j = 0; j < kValueTiles; ++j) {
-      const bool none = total == 0;
-      source.put(own_rows[half], 8 * j + lane % 4 * 2, none ? 0 : out[j][2 * half] * factor, none ? 0 : out[j][2 * half + 1] * factor);
-    }
-  }
+  for (int half = 0; half < 2; ++half) put_row(source, tile, own_rows[half], half, out, rows, rule);
 }
 
-// Which head and which tile of rows a block has: the tiles with most keys to see, the last ones, begin first.
-struct TileOfGrid {
-  int heads, tiles;
-
-  __device__ int head() const { return static_cast<int>(blockIdx.x) % heads; }
-  __device__ int tile() const { return tiles - 1 - static_cast<int>(blockIdx.x) / heads; }
-  unsigned blocks() const { return static_cast<unsigned>(heads) * static_cast<unsigned>(tiles); }
-};
-
-template <class Products, class Source>
-void launch_attention_tiles(Context& ctx, const char* op, const dim3& grid, const Source& source, const ScoreRule& rule, int64_t window) {
-  constexpr int64_t kNoBound = 1 << 30;  // no context is longer
-  stream_of(ctx).use();
-  const auto kernel = attention_tiles<Source, Products>;
-  constexpr size_t kBytes = kTileBytes<Source, Products>;
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)),
-        op);
-  launch(ctx, op, kernel, grid, kTileThreads, kBytes, source, rule, static_cast<int>(std::min(window, kNoBound)));
-}
-
-template <class Source>
-void launch_attention_tiles(Context& ctx, const char* op, const dim3& grid, const Source& source, const ScoreRule& rule, int64_t window) {
+// order(rows of a tile): the TileOrder.
+template <class Source, class Order>
+void launch_attention_tiles(Context& ctx, const char* op, Source source, Order&& order, const ScoreRule& rule, int64_t window) {
   using T = typename Source::Type;
-  if constexpr (Source::kDim == 64 || Source::kDim == 128) {
-    if (has_warpgroups(ctx))
-      return launch_attention_tiles<GroupProducts<T, Source::kDim, Source::kKeysAcross>>(ctx, op, grid, source, rule, window);
-  }
-  launch_attention_tiles<WarpProducts<T, Source::kDim, Source::kKeysAcross>>(ctx, op, grid, source, rule, window);
+  constexpr int64_t kNoBound = 1 << 30;  // no context is longer
+  constexpr size_t kBytes = 2 * sizeof(T) * WarpProducts<T, Source::kDim, Source::kKeysAcross>::kStage;
+  const int bound = static_cast<int>(std::min(window, kNoBound));
+  if (launch_attention_groups(ctx, op, source, order, rule, bound)) return;
+  const auto kernel = attention_tiles<Source>;
+  source.order = order(kTileRows);
+  stream_of(ctx).use();
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), op);
+  launch(ctx, op, kernel, static_cast<unsigned>(source.order.items()), kTileThreads, kBytes, source, rule, bound);
 }
 
 // Calls body(std::integral_constant<int, dim>) for a head size with a kernel; false for others.

@@ -24,7 +24,7 @@ namespace {
 
 using Element = __nv_bfloat16;
 
-constexpr int kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp, kGroups = 2;
+constexpr int kGroups = 2;
 constexpr int kCopiers = 4 * kWarp;
 constexpr int kThreads = kGroups * kGroupThreads + kCopiers;
 constexpr int kTileRows = 64, kHalfTile = kTileRows / 2;  // of the tensor cores: a tile has as many outputs, or fewer
@@ -103,16 +103,6 @@ struct OwnWork {
         steps(max(0, min(args.steps_of_block, args.steps - first_step))) {}
 };
 
-// A place in the ring, and how often it has come around.
-struct RingPlace {
-  int slot = 0;
-  unsigned turn = 0;
-
-  __device__ void skip(int count, int stages) {
-    for (slot += count; slot >= stages; ++turn) slot -= stages;
-  }
-};
-
 // Asks for the block's parts of its tiles, one after the other: neighbouring lanes for neighbours in a row.
 template <int kPanels, int kRows>
 __device__ void copy_weights(const ClusterArgs& args, const OwnWork& work, Element* ring, ClusterMemory<kRows>& memory) {
@@ -149,7 +139,7 @@ __device__ void copy_x(const CUtensorMap& x, const ClusterArgs& args, const OwnW
   for (int step = static_cast<int>(threadIdx.x); step < work.steps; step += kWarp) {
     memory.x[step].arrive_with(static_cast<unsigned>(args.panels * x_panel_bytes<kRows>()));
     for (int p = step * args.panels; p < (step + 1) * args.panels; ++p) {
-      copy_box(to + p * x_panel<kRows>(), x, (work.first_step * args.panels + p) * kPanelWidth, 0, memory.x[step]);
+      copy_box(to + p * x_panel<kRows>(), x, int2{(work.first_step * args.panels + p) * kPanelWidth, 0}, memory.x[step]);
     }
   }
 }
@@ -193,9 +183,6 @@ __device__ void put_sums(const ClusterArgs& args, const float (&sums)[kTileRows]
     }
   }
 }
-
-// All threads of a group call it: what any of them wrote before is there after it.
-__device__ void meet_group(int group) { asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory"); }
 
 // Multiplies the tiles of one group. All its threads call it.
 template <int kRows>
@@ -349,29 +336,12 @@ bool divide(Context& ctx, ClusterArgs& args) {
   return std::isfinite(least);
 }
 
-// x in boxes of kRows by a panel, with zeros outside. False where the driver does not know how.
-template <int kRows>
-bool describe(const RoundedInput& x, int64_t k, CUtensorMap& map) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    const bool asked =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found) == cudaSuccess;
-    return asked && found == cudaDriverEntryPointSuccess ? reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function) : nullptr;
-  }();
-  if (!encode) return false;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(k), static_cast<cuuint64_t>(x.rows)};
-  const cuuint64_t apart[1] = {static_cast<cuuint64_t>(x.ld) * sizeof(Element)};
-  const cuuint32_t box[2] = {kPanelWidth, kRows}, steps[2] = {1, 1};
-  return encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<Element*>(x.x), sizes, apart, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <int kRows>
 bool run(Context& ctx, const RoundedInput& x, ClusterArgs args) {
   CUtensorMap map;
-  if (!divide<kRows>(ctx, args) || !describe<kRows>(x, args.k, map)) return false;
+  const TensorSizes<2> sizes = {args.k, x.rows};
+  if (!divide<kRows>(ctx, args) || !describe_tensor<2>(map, DType::kBF16, x.x, sizes, {x.ld * int64_t{sizeof(Element)}}, kRows))
+    return false;
   const auto kernel = cluster_kernel<kRows>;
   const int bytes = shared_bytes<kRows>(args), clusters = std::min(args.tiles, clusters_together(ctx, args.blocks));
   check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes), "linear");

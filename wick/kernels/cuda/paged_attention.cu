@@ -220,7 +220,7 @@ void run(Context& ctx, const PagedArgs& args, const StepBatch& batch) {
   return run<T, 1, 32>(ctx, args, batch);
 }
 
-// A page is a tile of keys, which lie across it.
+// A page is a part of a tile's keys, which lie across it.
 template <class T, int kHeadDim>
 struct PagedSource {
   using Type = T;
@@ -229,31 +229,47 @@ struct PagedSource {
   AttentionArgs attention;
   Step step;
   KvLayerView cache;
-  TileOfGrid grid;
+  HeadGroup group;
   int first_sequence;
+  TileOrder order = {};
   // Of the block's tile.
-  int64_t first_row = 0, q_column = 0, head_offset = 0;
+  int64_t first_row = 0, head_offset = 0;
+  int first_head = 0, kv_head = 0;
   const int32_t* pages = nullptr;
 
-  __device__ int head() const { return grid.head(); }
-
   // Tiles are counted through the sequences from first_sequence on, each of which begins with one of its own.
-  __device__ RowTile begin() {
-    int number = grid.tile(), sequence = first_sequence;
-    const auto rows_of = [&](int b) { return step.first_row[b + 1] - step.first_row[b]; };
-    for (int tiles; number >= (tiles = (rows_of(sequence) + kTileRows - 1) / kTileRows); ++sequence) number -= tiles;
-    first_row = step.first_row[sequence] + number * kTileRows;
+  __device__ RowTile begin(int item, int tile_rows) {
+    int number = order.tile(item), sequence = first_sequence;
+    const auto rows_of = [&](int b) { return (step.first_row[b + 1] - step.first_row[b]) * group.heads; };
+    for (int tiles; number >= (tiles = ceil_div(rows_of(sequence), tile_rows)); ++sequence) number -= tiles;
+    const int first = number * tile_rows, last = step.first_row[sequence + 1];
+    kv_head = order.kv_head(item);
+    first_row = step.first_row[sequence];
     pages = step.pages_of(sequence);
-    q_column = int64_t{head()} * kDim;
-    head_offset = head() / (attention.heads / cache.layout.kv_heads) * cache.layout.head_bytes;
-    const int last = step.first_row[sequence + 1];
-    return {min(kTileRows, last - static_cast<int>(first_row)), step.positions[first_row], step.positions[last - 1] + 1, true};
+    first_head = kv_head * group.heads;
+    head_offset = kv_head * cache.layout.head_bytes;
+    return {min(tile_rows, rows_of(sequence) - first), first, group, step.positions[first_row], step.positions[last - 1] + 1, true};
   }
-  __device__ float2 q(int row, int d) const {
-    return *reinterpret_cast<const float2*>(attention.q + (first_row + row) * attention.q_stride + q_column + d);
+  __device__ int head(const RowTile& tile, int row) const { return first_head + tile.head_of(row); }
+  template <int kCount>
+  __device__ void q(const RowTile& tile, int row, int d, float (&x)[kCount]) const {
+    load<kCount>(attention.q + (first_row + tile.row_of(row)) * attention.q_stride + head(tile, row) * kDim + d, x);
   }
-  __device__ void put(int row, int d, float a, float b) const { put_out<2>(attention, first_row + row, q_column + d, {a, b}); }
-  __device__ const std::byte* part(int first) const { return cache.pages + pages[first / kPage] * cache.layout.page_bytes + head_offset; }
+  __device__ void put(const RowTile& tile, int row, int d, float a, float b) const {
+    put_out<2>(attention, first_row + tile.row_of(row), head(tile, row) * kDim + d, {a, b});
+  }
+  bool describe(CUtensorMap& keys, CUtensorMap& values) const {
+    constexpr int64_t kBytes = sizeof(T);
+    const KvLayout& own = cache.layout;
+    return describe_tensor<4>(keys, own.type, cache.pages, {kPage, kDim, own.kv_heads, cache.page_count},
+                              {kPage * kBytes, own.head_bytes, own.page_bytes}, kDim) &&
+           describe_tensor<4>(values, own.type, cache.pages + own.values, {kDim, kPage, own.kv_heads, cache.page_count},
+                              {own.value_stride * kBytes, own.head_bytes, own.page_bytes}, kPage);
+  }
+  __device__ int page(int first) const { return pages[first / kPage]; }
+  __device__ int4 key_box(int first, int) const { return {0, 0, kv_head, page(first)}; }
+  __device__ int4 value_box(int first, int column) const { return {column, 0, kv_head, page(first)}; }
+  __device__ const std::byte* part(int first) const { return cache.pages + page(first) * cache.layout.page_bytes + head_offset; }
   __device__ TileSource<T> keys(int first, int) const { return {reinterpret_cast<const T*>(part(first)), kPage, kDim}; }
   // Slots that nothing was written to hold anything, which times zero may be no number.
   __device__ TileSource<T> values(int first, int keys) const {
@@ -268,17 +284,21 @@ bool suits_tiles(Context& ctx, const AttentionArgs& args, const StepBatch& batch
   const int64_t rows = batch.rows - batch.first_row[first], sequences = batch.sequences - first;
   return sequences > 0 && (ctx.batch_invariant() || rows >= kRowsOfSequence * sequences) &&
          (layout.type == DType::kF16 || layout.type == DType::kBF16) && with_tile_dim(layout.head_dim, [](auto) {}) &&
-         args.q_stride % 2 == 0 && args.out_stride % 2 == 0 && aligned(args.q) && aligned(args.out) && aligned(args.out_bf16);
+         args.q_stride % 4 == 0 && args.out_stride % 2 == 0 && aligned(args.q) && aligned(args.out) && aligned(args.out_bf16);
 }
 
 template <class T>
 void run_tiles(Context& ctx, const PagedArgs& args, const StepBatch& batch, int32_t first) {
-  int64_t tiles = 0;
-  for (int32_t b = first; b < batch.sequences; ++b) tiles += ceil_div<int64_t>(batch.first_row[b + 1] - batch.first_row[b], kTileRows);
-  const TileOfGrid grid = {args.attention.heads, static_cast<int>(tiles)};
+  const int32_t kv_heads = args.cache.layout.kv_heads, group = args.attention.heads / kv_heads;
+  const auto order = [&](int tile_rows) {
+    TileOrder all = {kv_heads, 1, 0};
+    for (int32_t b = first; b < batch.sequences; ++b)
+      all.tiles += ceil_div((batch.first_row[b + 1] - batch.first_row[b]) * group, tile_rows);
+    return all;
+  };
   with_tile_dim(args.cache.layout.head_dim, [&](auto dim) {
-    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache, grid, first};
-    launch_attention_tiles(ctx, "paged_attention", grid.blocks(), source, args.rule, args.attention.window);
+    const PagedSource<T, decltype(dim)::value> source = {args.attention, args.step, args.cache, group, first};
+    launch_attention_tiles(ctx, "paged_attention", source, order, args.rule, args.attention.window);
   });
 }
 

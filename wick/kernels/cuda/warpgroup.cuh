@@ -11,6 +11,18 @@
 namespace wick::cuda {
 
 inline constexpr int kPanelWidth = 64;
+inline constexpr int kGroupWarps = 4, kGroupThreads = kGroupWarps * kWarp;
+inline constexpr int kGroupRows = 64;
+
+// x, which is the same in all lanes, in a register that the compiler knows to be one for all: so it computes descriptors once for a warp,
+// not in each lane, to gather them for every product.
+__device__ inline int same_for_warp(int x) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(kAllLanes, x);
+#else
+  return x;
+#endif
+}
 
 // Whether ctx's device has them, and the binary code for it by the name of 90a: code for 90, or made of 80's, has none.
 inline bool has_warpgroups(Context& ctx) {
@@ -35,6 +47,9 @@ __device__ uint64_t tile_descriptor(const T* tile, int panel_bytes) {
   return (shared_address(tile) & 0x3ffff) >> 4 | static_cast<uint64_t>(panel_bytes >> 4) << 16 | kEightRows << 32 | kSwizzle128 << 62;
 }
 
+// The same tile from a place so many bytes on, a multiple of 16.
+__device__ inline uint64_t further(uint64_t descriptor, int bytes) { return descriptor + static_cast<uint64_t>(bytes >> 4); }
+
 // Copies into shared memory are there for products once every thread that made them has called this, and then a barrier.
 __device__ inline void show_to_products() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -42,15 +57,44 @@ __device__ inline void show_to_products() {
 #endif
 }
 
-// Products are begun between these two, and are done after the second.
+// Products are begun after the first of these. Those up to the second are waited for together: the third leaves the last kPending such lots
+// on their way, whose registers nobody may touch.
 __device__ inline void begin_products() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }
-__device__ inline void finish_products() {
+__device__ inline void end_products() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+template <int kPending>
+__device__ void wait_products() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+#endif
+}
+__device__ inline void finish_products() {
+  end_products();
+  wait_products<0>();
+}
+
+// All threads of a group call it: what any of them wrote before is there after it.
+__device__ inline void meet_group(int group) { asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory"); }
+
+// How many registers a thread has, a multiple of 8: all threads of a group call it, first those that give some back. The kernel's bounds
+// say how many it begins with.
+template <int kCount>
+__device__ void give_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+#endif
+}
+template <int kCount>
+__device__ void take_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 #endif
 }
 
@@ -98,6 +142,11 @@ template <class T, bool kAcross>
 __device__ void multiply_group(float (&c)[8][4], uint64_t a, uint64_t b, bool add) {
   WICK_PRODUCT("m64n64k16", WICK_NAMES_32, "%32, %33, p, 1, 1, 0, %35", "%34",
                WICK_32(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
+}
+template <class T, bool kAcross>
+__device__ void multiply_group(float (&c)[16][4], uint64_t a, uint64_t b, bool add) {
+  WICK_PRODUCT("m64n128k16", WICK_NAMES_64, "%64, %65, p, 1, 1, 0, %67", "%66",
+               WICK_64(c) : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(kAcross ? 1 : 0))
 }
 template <class T, bool kAcross>
 __device__ void multiply_group(float (&c)[4][4], uint64_t a, uint64_t b, bool add) {
