@@ -35,6 +35,12 @@ constexpr int kFewestStages = 3, kMostStages = 6, kRingPanels = 12;
 constexpr int kMostSteps = 16;  // of a block along k
 constexpr int kMostBytes = 226 * 1024;
 constexpr int64_t kMostRows = 32;
+#ifdef WICK_RACECHECK
+constexpr bool kEachTells = true;  // compute-sanitizer's racecheck follows only what a thread tells of itself
+#else
+constexpr bool kEachTells = false;
+#endif
+constexpr int kTellers = kEachTells ? kGroupThreads : 1;  // of a group
 
 // The sums of a tile, and which block of a cluster adds up which: each as many rows, gates with their ups.
 struct TileShape {
@@ -184,6 +190,17 @@ __device__ void put_sums(const ClusterArgs& args, const float (&sums)[kTileRows]
   }
 }
 
+// Tells the blocks of a cluster of what a group's threads have done. All of them call it.
+__device__ void tell_blocks(Arrival& arrival, int group, int blocks) {
+  const int own = static_cast<int>(threadIdx.x) % kGroupThreads;
+  meet_group(group);
+  if constexpr (kEachTells) {
+    for (int block = 0; block < blocks; ++block) arrival.arrive_in(block);
+  } else {
+    if (own < blocks) arrival.arrive_in(own);
+  }
+}
+
 // Multiplies the tiles of one group. All its threads call it.
 template <int kRows>
 __device__ void multiply_tiles(const ClusterArgs& args, const OwnWork& work, int group, const Element* ring, const Element* all_x,
@@ -231,14 +248,12 @@ __device__ void multiply_tiles(const ClusterArgs& args, const OwnWork& work, int
       store_in_cluster(upper + j * 8 * sizeof(float), sums[j][0], sums[j][1]);
       store_in_cluster(lower + j * 8 * sizeof(float), sums[j][2], sums[j][3]);
     }
-    meet_group(group);
-    if (own < args.blocks) memory.sent[group].arrive_in(own);
+    tell_blocks(memory.sent[group], group, args.blocks);
     memory.sent[group].wait_in_cluster(number);
     const int first = tile * shape.outputs;
     put_sums<kRows>(args, memory.sums[group], first + (work.rank << shape.shift), min(args.outputs, first + shape.outputs));
-    meet_group(group);
     // Of the last tile nobody is told: they may be gone.
-    if (own < args.blocks && tile + kGroups * work.tiles_apart < args.tiles) memory.taken[group].arrive_in(own);
+    if (tile + kGroups * work.tiles_apart < args.tiles) tell_blocks(memory.taken[group], group, args.blocks);
   }
 }
 
@@ -255,8 +270,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int g = 0; g < kGroups; ++g) {
       memory.go[g].init(kGroupWarps);
-      memory.sent[g].init(static_cast<unsigned>(args.blocks));
-      memory.taken[g].init(static_cast<unsigned>(args.blocks));
+      memory.sent[g].init(static_cast<unsigned>(args.blocks * kTellers));
+      memory.taken[g].init(static_cast<unsigned>(args.blocks * kTellers));
     }
     for (int i = 0; i < args.stages; ++i) {
       memory.full[i].init(kCopiers);
@@ -268,12 +283,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   meet_cluster();
   const int group = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kGroupThreads, 0);  // a warp's, as the compiler sees
   if (group == kGroups) {
-    return args.panels == kWidePanels ? copy_weights<kWidePanels>(args, work, ring, memory)
-                                      : copy_weights<kNarrowPanels>(args, work, ring, memory);
+    args.panels == kWidePanels ? copy_weights<kWidePanels>(args, work, ring, memory)
+                               : copy_weights<kNarrowPanels>(args, work, ring, memory);
+  } else {
+    wait_for_input();
+    if (threadIdx.x < kWarp) copy_x(x, args, work, all_x, memory);
+    multiply_tiles<kRows>(args, work, group, ring, all_x, memory);
   }
-  wait_for_input();
-  if (threadIdx.x < kWarp) copy_x(x, args, work, all_x, memory);
-  multiply_tiles<kRows>(args, work, group, ring, all_x, memory);
+  if constexpr (kEachTells) meet_cluster();  // it also wants to see that nobody is gone before all that is sent to it has come
 #endif
 }
 
