@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlock / kPagePositions;
 constexpr int64_t kMaxTileRows = 96;             // queries x grouped heads: unpacking a page costs 2 % of the products on it
+constexpr int64_t kMaxAmxRows = 384;             // where those are done much sooner
 constexpr int64_t kMaxPartialFloats = 8 << 20;  // memory for partial results when one tile's keys are split over threads
 
 // Query positions of one sequence that are worked on together.
@@ -63,6 +64,8 @@ class Plan {
   const DenseAttentionArgs* dense_;
   const AttentionKernels& kernels_;
   ScratchScope scope_;
+  const PairKernels* pair_kernels_;
+  const TileKernels* tile_kernels_;
   int32_t group_;
   int64_t tile_rows_;
   int64_t state_floats_;  // of one row: o, m, l
@@ -80,9 +83,12 @@ Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, cons
     : ctx_(ctx), args_(args), batch_(batch), cache_(cache), dense_(dense), kernels_(attention_kernels(ctx.isa())), scope_(ctx) {
   const KvLayout& layout = cache.layout;
   group_ = args.heads / layout.kv_heads;
+  pair_kernels_ = dense && layout.type == DType::kBF16 ? pair_kernels(ctx.isa()) : nullptr;
+  tile_kernels_ = pair_kernels_ && args.softcap == 0 && !args.alibi ? tile_kernels(ctx.isa(), layout.head_dim) : nullptr;
+  const int64_t most_rows = tile_kernels_ ? kMaxAmxRows : kMaxTileRows;
   const int64_t fair = ceil_div<int64_t>(int64_t{batch.rows} * layout.kv_heads, 3 * int64_t{ctx.threads()});
-  const int64_t tile_positions = std::clamp<int64_t>(fair, ceil_div<int64_t>(12, group_), std::max<int64_t>(1, kMaxTileRows / group_));
-  tile_rows_ = std::max<int64_t>(kMaxTileRows, group_);
+  const int64_t tile_positions = std::clamp<int64_t>(fair, ceil_div<int64_t>(12, group_), std::max<int64_t>(1, most_rows / group_));
+  tile_rows_ = std::max<int64_t>(most_rows, group_);
   state_floats_ = SoftmaxState::floats_per_row(layout.value_stride);
   // Sized by the largest tile, not this step's, so that a later step needs no more.
   worker_floats_ = round_up<int64_t>(
@@ -162,8 +168,8 @@ AttentionTile Plan::start(const Tile& tile, int64_t kv_head, int worker) {
   work.dense = dense_;
   work.then = nullptr;
   work.sequence = tile.sequence;
-  work.pairs = dense_ && layout.type == DType::kBF16 ? pair_kernels(ctx_.isa()) : nullptr;
-  work.tiles = work.pairs ? tile_kernels(ctx_.isa(), layout.head_dim) : nullptr;
+  work.pairs = pair_kernels_;
+  work.tiles = tile_kernels_;
   work.kv_head = kv_head;
   work.row = tile.row;
   work.positions = tile.positions;

@@ -224,25 +224,18 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
   });
 }
 
-// The same with tiles: scores of all rows, softmax, and all with the values.
+// The same with tiles.
 [[maybe_unused]] void attend_page(const AttentionTile& tile, int64_t page, const PairKeys& keys, const PairValues& values,
                                   const SoftmaxState& state) {
   constexpr int64_t kMost = 96;
-  const int64_t pairs = tile.cache->layout.head_dim / 2, stride = tile.cache->layout.value_stride;
+  const int64_t pairs = tile.cache->layout.head_dim / 2, columns = tile.cache->layout.value_stride;
   const int64_t rows = int64_t{tile.positions} * tile.group;
-  const float factor = score_factor(*tile.args);
   for (int64_t first = 0; first < rows; first += kMost) {
     const int64_t count = rows - first < kMost ? rows - first : kMost;
     int64_t lo[kMost], hi[kMost];
     for (int64_t r = 0; r < count; ++r) seen_keys(tile, page, first + r, lo[r], hi[r]);
-    float* const p = tile.scores + first * kPagePositions;
-    tile.tiles->scores(reinterpret_cast<const uint32_t*>(tile.q) + first * pairs, keys.pairs, pairs, hi, count, p);
-    for (int64_t r = 0; r < count; ++r) {
-      float* const row = p + r * kPagePositions;
-      scale_row(row, factor, kPagePositions, row);
-      soften_row(tile, page, first + r, lo[r], hi[r], row, state);
-    }
-    tile.tiles->add(p, lo, hi, count, values.pairs, stride, state.o + first * stride);
+    tile.tiles->attend({reinterpret_cast<const uint32_t*>(tile.q) + first * pairs, pairs, keys.pairs, values.pairs, columns, lo, hi, count,
+                        score_factor(*tile.args), state.m + first, state.l + first * kSumLanes, state.o + first * columns});
   }
 }
 

@@ -10,8 +10,6 @@
 
 namespace wick::cpu {
 
-inline constexpr int64_t kSumLanes = 16;  // of the widest vector
-
 // Running softmax of M rows: maximum m, sum l by vector lane, and o [M, Dv].
 struct SoftmaxState {
   float* o;
@@ -28,7 +26,7 @@ struct AttentionTile {
   const DenseAttentionArgs* dense;  // or none: q, k, v and y are these rows, and of the cache there is only the layout
   int64_t sequence;      // dense: of the batch
   const PairKernels* pairs;  // or none: dense bf16 keys go through these products
-  const TileKernels* tiles;  // or none: and, where values are finite, keys and values through these
+  const TileKernels* tiles;  // or none: and, where values are finite, all of it through these
   const std::byte* then;  // a head of a page that this thread reads afterwards, or none
   int64_t kv_head;
   int64_t row;        // first row of the step
