@@ -530,7 +530,7 @@ TEST(RopeAppend, QuantisedCacheIsCloseToItsInput) {
 
 // ---------------------------------------------------------------- plain tensors
 
-// k is `growth` times larger for the last key than it would be, `growth` / 2 for the middle one.
+// Key t of S is 1 + growth · t / S times what it would be.
 void expect_dense_matches_twin(Context& ctx, DType type, const Shape& q_shape, const Shape& kv_shape, const ops::AttentionOptions& options,
                                float growth = 0) {
   SCOPED_TRACE(concat(test::name_of(ctx), " ", dtype_name(type), " q ", q_shape.to_string(), " kv ", kv_shape.to_string(),

@@ -19,7 +19,7 @@ struct TileJob {
   const int64_t *lo, *hi;
   int64_t rows;
   float factor;  // scores are q · k times it, exponents of 2
-  // A row's running softmax: the peak that its weights are under, no more than 2^8 below the highest score; their sum by lanes; p · v.
+  // A row's running softmax: the peak that its weights are under, at most 8 below its highest score; their sum by lanes; p · v.
   float *m, *l, *o;  // [rows], [rows, kSumLanes], [rows, columns]
 };
 

@@ -1,4 +1,4 @@
-// Attention of many rows on Hopper, for head sizes 64 and 128: groups of four warps with 64 rows each, and one group that copies.
+// Attention of many rows on Hopper, for head sizes 64 and 128: groups of four warps with 64 rows each, and a warp that copies.
 //
 // Tiles of 128 keys and of their values come through one ring, in the order in which they are multiplied: K0, K1, V0, K2, V1, … A group has
 // the products of the next keys and of the last weights on their way at the same time, and makes weights of the former while the latter
@@ -212,7 +212,8 @@ __device__ void attend(const GroupProducts<Source>& products, const RowTile& til
   const auto hide = [&] {
     if (number < range.whole_begin || number >= range.whole_end) mask_scores(scores, by_row, number * kKeys);
   };
-  const auto weights_ready = [&] {  // once the products with the last ones are done
+  // Once the products with the last ones are done. Waited for in the next round: in the same one, ptxas 13.0 takes exponents after it.
+  const auto weights_ready = [&] {
     wait_products<0>();
     if (values != ring.kNone) ring.give(values);
     pack_weights<T>(scores, weights);

@@ -18,7 +18,7 @@ inline constexpr int kWarpRows = 16;  // in a warp's registers, as mma.m16n8k16 
 // The query heads of a kv head, and divisions by their number without dividing.
 struct HeadGroup {
   int heads;
-  unsigned inverse;  // 2^32 / heads, rounded up
+  unsigned inverse;  // the first whole number above 2^32 / heads
 
   HeadGroup(int count) : heads(count), inverse(static_cast<unsigned>((uint64_t{1} << 32) / static_cast<unsigned>(count) + 1)) {}
   // Of a row, for products of row and heads below 2^32.
@@ -85,27 +85,6 @@ __device__ void mask_scores(float (&scores)[kKeyTiles][4], const SeenByRow (&row
       const int key = own_key + 8 * j + i % 2;
       if (key > rows[i / 2].last || key < rows[i / 2].least) scores[j][i] = -INFINITY;
     }
-  }
-}
-
-// Rows of a part of keys or values: the first, elements from row to row, and how many there are. Others are zeros.
-template <class T>
-struct TileSource {
-  const T* first;
-  int64_t stride;
-  int rows;
-};
-
-// Copies kRows rows of kWidth elements to where place(row, chunk) says. kThreads threads call it, each with its number.
-template <int kRows, int kWidth, int kThreads, class T, class Place>
-__device__ void copy_tile(T* to, const TileSource<T>& from, int thread, Place&& place) {
-  constexpr int kChunks = kWidth / 8;
-  constexpr bool kWhole = kThreads % kChunks == 0;  // rows: a thread copies the same part of each
-#pragma unroll
-  for (int at = 0; at < kRows * kChunks; at += kThreads) {
-    const int row = kWhole ? thread / kChunks + at / kChunks : (thread + at) / kChunks, chunk = (kWhole ? thread : thread + at) % kChunks;
-    if (kRows * kChunks % kThreads != 0 && row >= kRows) break;
-    copy16(to + place(row, chunk), from.first + (row < from.rows ? row * from.stride + chunk * 8 : 0), row < from.rows);
   }
 }
 

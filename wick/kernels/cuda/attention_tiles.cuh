@@ -104,6 +104,28 @@ struct WarpProducts {
   }
 };
 
+// Rows of a part of keys or values: the first, elements from row to row, and how many there are. Others are zeros.
+template <class T>
+struct TileSource {
+  const T* first;
+  int64_t stride;
+  int rows;
+};
+
+// Copies kRows rows of kWidth elements to where place(row, chunk) says.
+template <int kRows, int kWidth, class T, class Place>
+__device__ void copy_tile(T* to, const TileSource<T>& from, Place&& place) {
+  constexpr int kChunks = kWidth / 8;
+  constexpr bool kWhole = kTileThreads % kChunks == 0;  // rows: a thread copies the same part of each
+  const int thread = static_cast<int>(threadIdx.x);
+#pragma unroll
+  for (int at = 0; at < kRows * kChunks; at += kTileThreads) {
+    const int row = kWhole ? thread / kChunks + at / kChunks : (thread + at) / kChunks, chunk = (kWhole ? thread : thread + at) % kChunks;
+    if (kRows * kChunks % kTileThreads != 0 && row >= kRows) break;
+    copy16(to + place(row, chunk), from.first + (row < from.rows ? row * from.stride + chunk * 8 : 0), row < from.rows);
+  }
+}
+
 // Source: how q, k, v and the result lie in memory. Type, kDim (a multiple of 16), kKeysAcross (a part of keys is [Dh, 64], else [64, Dh]);
 //   TileOrder order;  RowTile begin(item, rows of a tile), first of all;  head(tile, row);  q(tile, row, d, x[]);
 //   put(tile, row, d, a, b);  TileSource<Type> keys(first key, keys there are);  … values(…)
@@ -126,8 +148,8 @@ __global__ void __launch_bounds__(kTileThreads, Source::kDim <= 64 ? 2 : 1)
   const auto copy = [&](int first, int stage) {
     if (first < all.end) {
       T* const keys = stages + stage * Products::kStage;
-      copy_tile<Products::kKeyRows, Products::kKeyWidth, kTileThreads>(keys, source.keys(first, tile.keys), thread, Products::key_place);
-      copy_tile<kPart, kDim, kTileThreads>(keys + Products::kKeyElements, source.values(first, tile.keys), thread, Products::value_place);
+      copy_tile<Products::kKeyRows, Products::kKeyWidth>(keys, source.keys(first, tile.keys), Products::key_place);
+      copy_tile<kPart, kDim>(keys + Products::kKeyElements, source.values(first, tile.keys), Products::value_place);
     }
     end_stage();
   };

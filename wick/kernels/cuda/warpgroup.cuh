@@ -16,13 +16,7 @@ inline constexpr int kGroupRows = 64;
 
 // x, which is the same in all lanes, in a register that the compiler knows to be one for all: so it computes descriptors once for a warp,
 // not in each lane, to gather them for every product.
-__device__ inline int same_for_warp(int x) {
-#if __CUDA_ARCH__ >= 800
-  return __reduce_max_sync(kAllLanes, x);
-#else
-  return x;
-#endif
-}
+__device__ inline int same_for_warp(int x) { return __reduce_max_sync(kAllLanes, x); }
 
 // Whether ctx's device has them, and the binary code for it by the name of 90a: code for 90, or made of 80's, has none.
 inline bool has_warpgroups(Context& ctx) {
