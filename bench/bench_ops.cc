@@ -89,6 +89,12 @@ struct Copy {
   }
 };
 
+// Memory that nothing has written yet costs its first writer a page fault: each set is run once before any is timed.
+void add_turns(Context& ctx, const char* name, std::vector<std::function<void()>> sets, std::vector<Contender>& contenders) {
+  for (const auto& run : sets) run();
+  contenders.push_back(timed(ctx, name, [sets = std::move(sets), next = size_t{0}]() mutable { sets[next++ % sets.size()](); }));
+}
+
 // In one piece per thread, and in small ones; whichever is faster counts.
 void add_copies(Context& ctx, const char* name, uint64_t bytes, int64_t sets, std::vector<Contender>& contenders) {
   constexpr int64_t kSmallPiece = int64_t{1} << 17;
@@ -96,15 +102,17 @@ void add_copies(Context& ctx, const char* name, uint64_t bytes, int64_t sets, st
   const auto copies = std::make_shared<std::vector<Copy>>();
   for (int64_t i = 0; i < sets; ++i) copies->emplace_back(ctx.device(), bytes);
   for (const int64_t piece : {kSmallPiece, whole}) {
-    contenders.push_back(timed(ctx, name, [=, &ctx, next = size_t{0}]() mutable { (*copies)[next++ % copies->size()].run(ctx, piece); }));
+    std::vector<std::function<void()>> ways;
+    for (int64_t i = 0; i < sets; ++i) ways.push_back([=, &ctx] { (*copies)[static_cast<size_t>(i)].run(ctx, piece); });
+    add_turns(ctx, name, std::move(ways), contenders);
   }
 }
 
 // Calls that find nothing of their tensors in a cache: `sets` of them take turns.
-void add_cold(Context& ctx, const OpCase& op_case, DType type, int64_t tokens, int64_t sets, std::vector<Contender>& contenders) {
+void add_cold(Context& ctx, const OpCase& op_case, const OpSetup& setup, DType type, int64_t tokens, int64_t sets, std::vector<Contender>& contenders) {
   std::vector<std::function<void()>> ways;
-  for (int64_t i = 0; i < sets; ++i) ways.push_back(op_case.make(ctx, type, tokens).wick.run);
-  contenders.push_back(timed(ctx, "cold", [ways = std::move(ways), next = size_t{0}]() mutable { ways[next++ % ways.size()](); }));
+  for (int64_t i = 0; i < sets; ++i) ways.push_back(setup.elsewhere ? setup.elsewhere(i) : op_case.make(ctx, type, tokens).wick.run);
+  add_turns(ctx, "cold", std::move(ways), contenders);
 }
 
 struct OpResult {
@@ -217,7 +225,7 @@ class BenchOpsCommand : public apps::Command {
       add_copies(ctx, "copy", setup.bytes, 1, contenders);
       if (setup.bytes >= kLeastColdBytes) {
         const int64_t sets = static_cast<int64_t>((kColdBytes + setup.bytes - 1) / setup.bytes);
-        add_cold(ctx, op_case, type, tokens, sets, contenders);
+        add_cold(ctx, op_case, setup, type, tokens, sets, contenders);
         add_copies(ctx, "cold copy", setup.bytes, sets, contenders);
       }
     }

@@ -26,6 +26,8 @@ struct OpSetup {
   Way naive;             // from elementary steps
   uint64_t bytes = 0;    // read and written by one call, each byte once; 0 where arithmetic sets the limit
   double operations = 0; // floating-point operations of one call; 0 where memory sets the limit
+  // The same call on memory of its own, turn `set` of as many as no cache holds; without it the whole setup is made anew for that.
+  std::function<std::function<void()>(int64_t set)> elsewhere;
 };
 
 struct OpCase {

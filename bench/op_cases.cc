@@ -250,16 +250,26 @@ OpSetup qkv_setup(Context& ctx, DType type, int64_t tokens) {
   return setup;
 }
 
-OpSetup embedding_setup(Context& ctx, DType type, int64_t tokens) {
-  const Tensor table = normal({kVocab, kModel}, type), y = Tensor::zeros({tokens, kModel}, type);
+// The ids of turn `set`, no row twice until the table is used up.
+Tensor some_ids(int64_t tokens, int64_t set) {
   const Tensor ids = Tensor::empty({tokens}, DType::kI32);
-  for (int64_t i = 0; i < tokens; ++i) ids.data<int32_t>()[i] = static_cast<int32_t>(i * 7919 % kVocab);
+  for (int64_t i = 0; i < tokens; ++i) ids.data<int32_t>()[i] = static_cast<int32_t>((set * tokens + i) * 7919 % kVocab);
+  return ids;
+}
+
+OpSetup embedding_setup(Context& ctx, DType type, int64_t tokens) {
+  const Tensor table = here(ctx, normal({kVocab, kModel}, type)), y = here(ctx, Tensor::zeros({tokens, kModel}, type));
   OpSetup setup;
   setup.shape = {{"T", tokens}, {"V", kVocab}, {"D", kModel}};
   setup.bytes = bytes_of({&y, &y});
-  const Tensor rows = here(ctx, ids), all = here(ctx, table), out = here(ctx, y);
-  setup.wick.run = [=, &ctx] { ops::embedding(ctx, rows, all, out); };
-  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, rows, all); };
+  const Tensor rows = here(ctx, some_ids(tokens, 0));
+  setup.wick.run = [=, &ctx] { ops::embedding(ctx, rows, table, y); };
+  setup.fresh.run = [=, &ctx] { ops::embedding(ctx, rows, table); };
+  // A model has one table: other rows of it, not of another one.
+  setup.elsewhere = [=, &ctx](int64_t set) -> std::function<void()> {
+    const Tensor others = here(ctx, some_ids(tokens, set)), out = here(ctx, Tensor::zeros({tokens, kModel}, type));
+    return [=, &ctx] { ops::embedding(ctx, others, table, out); };
+  };
   return setup;
 }
 
