@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "tests/ops/linear_support.h"
 #include "wick/base/checked.h"
 #include "wick/kernels/linear.h"
+#include "wick/ops/copy.h"
 #include "wick/ops/linear.h"
 #include "wick/tensor/half.h"
 
@@ -195,6 +197,43 @@ TEST(LinearBits, Bf16ResultsAreTheSameWithAndWithoutBf16Instructions) {
   }
 }
 #endif
+
+// Rows of bf16 that a kernel takes as they are, and rounds its sums to: the same bits as by way of f32. Rows that begin anywhere go that way.
+TEST(LinearBits, RowsOfBf16AreThoseOfF32Rounded) {
+  for (const Isa isa : test::isas()) {
+    Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{48, 64}, {40, 100}, {300, 31}, {64, 8}}) {
+      const Tensor whole = random_weight(DType::kBF16, 2 * n, k, 3);
+      const PackedWeight together = ops::pack_weight(ctx, whole);
+      PackedWeight apart;
+      for (const int64_t first : {int64_t{0}, n}) ops::append_weight(ctx, ops::weight_source(whole.slice(0, first, first + n).contiguous()), false, apart);
+      std::vector<float> added = normals(2 * n, 6);
+      added[5] = 1e-39f;  // too small for a normal number, which bf16 keeps
+      const Tensor bias = Tensor::from_values(added, {2 * n});
+      for (const int64_t t : {1, 5, 16, 17, 40, 70}) {
+        Tensor wide = Tensor::from_values(normals(t * 104, 7), {t, 104}).slice(1, 0, k);
+        for (int64_t i = 0; i < k; ++i) wide.data<float>()[i] = 0;
+        if (t > 3) wide.data<float>()[2 * 104] = std::numeric_limits<float>::quiet_NaN();
+        const Tensor x = Tensor::zeros({t, 104}, DType::kBF16).slice(1, 0, k);
+        ops::copy(ctx, wide.to(DType::kBF16), x);
+        const auto expect_same = [&](const char* what, int64_t outputs, const auto& product) {
+          const Tensor expected = Tensor::zeros({t, outputs}, DType::kF32);
+          product(x.to(DType::kF32), expected);
+          for (const int64_t gap : {0, 3, 8}) {
+            const Tensor y = Tensor::zeros({t, outputs + gap}, DType::kBF16).slice(1, 0, outputs);
+            product(x, y);
+            EXPECT_TRUE(test::same_bits(y.contiguous(), expected.to(DType::kBF16))) << what << " " << isa_name(isa) << " n=" << n << " k=" << k << " t=" << t << " gap=" << gap;
+          }
+        };
+        for (const PackedWeight* weight : {&together, static_cast<const PackedWeight*>(&apart)}) {
+          expect_same("product", 2 * n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, *weight, y, {.bias = &bias}); });
+          expect_same("gated", n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, *weight, y, {.bias = &bias, .swiglu = true}); });
+        }
+        expect_same("plain", 2 * n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, whole, y, {}); });
+      }
+    }
+  }
+}
 
 }  // namespace
 }  // namespace wick

@@ -1,5 +1,7 @@
 #include "wick/ops/matmul.h"
 
+#include <array>
+
 #include "tests/ops/support.h"
 
 namespace wick {
@@ -77,6 +79,26 @@ TEST(Matmul, LeadingDimensionsBroadcast) {
           for (int64_t l = 0; l < 5; ++l) {
             const Tensor left = a.slice(0, i, i + 1).slice(2, l, l + 1).reshape({7, 9}), right = b.slice(0, j, j + 1).reshape({9, 4});
             EXPECT_TRUE(same_bits(y.slice(0, i, i + 1).slice(1, j, j + 1).slice(2, l, l + 1).contiguous().reshape({7, 4}), ops::matmul(*ctx, left, right)));
+          }
+        }
+      }
+    }
+  }
+}
+
+// Several at once, where the kernel takes them so, give the bits of one after the other.
+TEST(Matmul, SeveralAtOnceAreOneAfterTheOther) {
+  for (const auto& ctx : contexts()) {
+    for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+      for (const auto& [rows, k, n] : {std::array<int64_t, 3>{70, 40, 56}, {19, 64, 16}, {33, 31, 50}, {1, 24, 8}}) {
+        const Tensor a = normal_tensor({3, rows, k}, DType::kF32, 3).to(type), b = normal_tensor({3, k, n}, DType::kF32, 4).to(type);
+        for (const bool one : {false, true}) {  // matrix b for all
+          const Tensor right = one ? b.slice(0, 1, 2) : b;
+          const Tensor y = ops::matmul(*ctx, a, right);
+          for (int64_t i = 0; i < 3; ++i) {
+            const int64_t j = one ? 0 : i;
+            const Tensor expected = ops::matmul(*ctx, a.slice(0, i, i + 1).reshape({rows, k}), right.slice(0, j, j + 1).reshape({k, n}));
+            EXPECT_TRUE(same_bits(y.slice(0, i, i + 1).reshape({rows, n}), expected)) << name_of(*ctx) << " " << dtype_name(type) << " " << rows;
           }
         }
       }

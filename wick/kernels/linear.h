@@ -20,7 +20,7 @@ struct LinearArgs {
   const float* norm = nullptr;  // [k]: x is normalised first, as kernels/norm.h says, with these weights
   double eps = 0;
   bool swiglu = false;  // y is [T, weight->rows / 2]: silu of the first half of the outputs times the second; not with accumulate
-  // Where rounds_to_bf16() says so, in place of x (without norm) and of y (without accumulate): bf16, rows ldx and ldy apart, x at a
+  // Where takes_bf16() says so, in place of x (without norm) and of y (without accumulate): bf16, rows ldx and ldy apart, x at a
   // multiple of 16 bytes and ldx one of 8.
   const uint16_t* x_bf16 = nullptr;
   uint16_t* y_bf16 = nullptr;
@@ -41,6 +41,8 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 }
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
+// Whether x may be given in bf16, and y be taken in it: all weights are bf16.
+bool takes_bf16(const PackedWeight& weight);
 }
 // On ctx's stream. Few rows, up to kFewRows, as above, every quantised segment as if it were precise (its scales to a few units in the last
 // place), norm and swiglu in the same kernel; with more rows, or inputs that a block has no memory for, x and quantised weights are rounded
@@ -64,6 +66,12 @@ struct MatmulArgs {
   float* y = nullptr;
   int64_t ldy = 0;
   bool accumulate = false;
+  // On the CPU, where b is bf16, in place of x and of y (without accumulate): rows of bf16.
+  const uint16_t* x_bf16 = nullptr;
+  uint16_t* y_bf16 = nullptr;
+  // There as well: several products of one shape, x of the type of b, f32 or bf16, and matrices so many elements apart.
+  int64_t count = 1;
+  int64_t x_step = 0, b_step = 0, y_step = 0;
 };
 
 namespace ref {

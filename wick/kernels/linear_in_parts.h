@@ -7,9 +7,10 @@
 
 namespace wick {
 
-inline RowsView f32_rows(const float* data, int64_t rows, int64_t size, int64_t stride) {
+inline RowsView even_rows(DType type, const void* data, int64_t rows, int64_t size, int64_t stride) {
   RowsView view;
-  view.data = reinterpret_cast<std::byte*>(const_cast<float*>(data));
+  view.data = static_cast<std::byte*>(const_cast<void*>(data));
+  view.type = type;
   view.count = rows;
   view.size = size;
   view.leading = 1;
@@ -17,6 +18,7 @@ inline RowsView f32_rows(const float* data, int64_t rows, int64_t size, int64_t 
   view.strides[0] = stride;
   return view;
 }
+inline RowsView f32_rows(const float* data, int64_t rows, int64_t size, int64_t stride) { return even_rows(DType::kF32, data, rows, size, stride); }
 
 template <auto kNorm, auto kLinear, auto kActivation>
 void linear_in_parts(Context& ctx, const LinearArgs& args) {

@@ -183,6 +183,15 @@ bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows
   return false;
 }
 
+namespace {
+
+// Whether the kernel takes rows of bf16 as they are.
+bool takes_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows) {
+  return ctx.device().is_cpu() ? cpu::takes_bf16(weight) : rounds_to_bf16(ctx, weight, rows);
+}
+
+}  // namespace
+
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options) {
   require_kernels(ctx, "linear");
   check_fused(ctx, weight, options);
@@ -191,22 +200,9 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   const ScratchScope scope(ctx);
   LinearArgs args;
   args.rows = x.elements() / weight.k;
-  const bool narrow = rounds_to_bf16(ctx, weight, args.rows);
-  if (args.ldx = narrow && !options.norm ? bf16_row_stride(x) : 0; args.ldx > 0) {
-    args.x_bf16 = x.data<uint16_t>();
-  } else {
-    const F32Rows rows = read_rows(ctx, x);
-    args.x = rows.data;
-    args.ldx = rows.stride;
-  }
-  F32Rows y_rows;
-  if (args.ldy = narrow ? bf16_row_stride(y) : 0; args.ldy > 0) {
-    args.y_bf16 = y.data<uint16_t>();
-  } else {
-    y_rows = output_rows(ctx, y);
-    args.y = y_rows.data;
-    args.ldy = y_rows.stride;
-  }
+  const bool narrow = takes_bf16(ctx, weight, args.rows);
+  give_input(ctx, x, narrow && !options.norm, args);
+  const F32Rows y_rows = give_output(ctx, y, narrow, args);
   args.weight = &weight;
   args.bias = bias_values(ctx, options);
   args.accumulate = options.accumulate;
@@ -215,13 +211,13 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   args.swiglu = options.swiglu;
   if (options.normed) {
     const Tensor& normed = *options.normed;
-    require(narrow && is_f32_rows(y) && normed.shape() == y.shape() && bf16_row_stride(normed) == weight.rows, "linear: normed is ",
+    require(rounds_to_bf16(ctx, weight, args.rows) && is_f32_rows(y) && normed.shape() == y.shape() && bf16_row_stride(normed) == weight.rows, "linear: normed is ",
             dtype_name(normed.dtype()), " ", normed.shape(), ", expected contiguous bf16 ", y.shape(), " where rounds_to_bf16() holds and y is f32");
     args.normed_bf16 = normed.data<uint16_t>();
     args.next_norm = options.next_norm->data<float>();
   }
   run_kernel<cpu::linear, cuda::linear>(ctx, args);
-  if (args.y) write_rows(ctx, y_rows, y);
+  finish_output(ctx, args, y_rows, y);
 }
 
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options) {
@@ -231,19 +227,16 @@ void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y
   check(ctx, x, weight.dim(1), weight.dim(0), y, options);
   if (y.elements() == 0) return;
   const ScratchScope scope(ctx);
-  const F32Rows x_rows = read_rows(ctx, x);
-  const F32Rows y_rows = output_rows(ctx, y);
   MatmulArgs args;
-  args.x = x_rows.data;
-  args.ldx = x_rows.stride;
-  args.rows = x_rows.count;
+  args.rows = y.elements() / weight.dim(0);
+  const bool narrow = ctx.device().is_cpu() && weight.dtype() == DType::kBF16;
+  give_input(ctx, x, narrow, args);
+  const F32Rows y_rows = give_output(ctx, y, narrow, args);
   args.b = matrix_view(weight);
   args.bias = bias_values(ctx, options);
-  args.y = y_rows.data;
-  args.ldy = y_rows.stride;
   args.accumulate = options.accumulate;
   run_kernel<cpu::matmul, cuda::matmul>(ctx, args);
-  write_rows(ctx, y_rows, y);
+  finish_output(ctx, args, y_rows, y);
 }
 
 Tensor linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const LinearOptions& options) {

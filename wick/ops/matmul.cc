@@ -70,25 +70,26 @@ void multiply_f64(const Tensor& a, const Tensor& b, const Tensor& y) {
   ref::matmul(args);
 }
 
-// Of tensors whose leading dimensions are all 1.
+// What the CPU's kernel and a device's take of tensors whose leading dimensions are all 1.
+MatrixView factor(const Tensor& b) {
+  const int64_t bytes = traits(b.dtype()).bytes;
+  return {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
+}
+
 void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   const ScratchScope scope(ctx);
-  const F32Rows a_rows = read_rows(ctx, a);
-  const F32Rows y_rows = output_rows(ctx, y);
-  const int64_t bytes = traits(b.dtype()).bytes;
+  const bool narrow = ctx.device().is_cpu() && b.dtype() == DType::kBF16;
   MatmulArgs args;
-  args.x = a_rows.data;
-  args.ldx = a_rows.stride;
-  args.rows = a_rows.count;
-  args.b = {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
-  args.y = y_rows.data;
-  args.ldy = y_rows.stride;
+  args.rows = a.dim(-2);
+  args.b = factor(b);
+  give_input(ctx, a, narrow, args);
+  const F32Rows y_rows = give_output(ctx, y, narrow, args);
   run_kernel<cpu::matmul, cuda::matmul>(ctx, args);
-  write_rows(ctx, y_rows, y);
+  finish_output(ctx, args, y_rows, y);
 }
 
 // How far apart the matrices of `tensor` lie that follow each other in the product's leading dimensions; nothing when that differs.
-[[maybe_unused]] std::optional<int64_t> even_step(const Tensor& tensor, const Shape& shape) {
+std::optional<int64_t> even_step(const Tensor& tensor, const Shape& shape) {
   const int rank = shape.rank() - 2, missing = rank - (tensor.rank() - 2);
   int64_t step = 0, inner = 1;  // matrices inside dimension i
   for (int i = rank - 1; i >= 0; inner *= shape[i--]) {
@@ -101,17 +102,34 @@ void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
   return step;
 }
 
-// All of them in one go, where the device has a way.
+// All of them in one go, where there is a way.
 bool multiply_together(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y, int64_t count) {
+  const auto a_step = even_step(a, y.shape()), b_step = even_step(b, y.shape()), y_step = even_step(y, y.shape());
+  if (!a_step || !b_step || !y_step || a.dim(-1) == 0) return false;
   if constexpr (kHasCuda) {
-    const auto a_step = even_step(a, y.shape()), b_step = even_step(b, y.shape()), y_step = even_step(y, y.shape());
-    if (!on_cuda(ctx) || !a_step || !b_step || !y_step || count > INT32_MAX || a.dim(-1) == 0) return false;
-    const auto matrix = [](const Tensor& x, int64_t step) {
-      return cuda::MatmulBatch::Matrix{x.raw(), x.strides()[x.rank() - 2], x.strides()[x.rank() - 1], step};
-    };
-    return cuda::matmul_batch(ctx, {a.dtype(), count, a.dim(-2), b.dim(-1), a.dim(-1), matrix(a, *a_step), matrix(b, *b_step), matrix(y, *y_step)});
+    if (on_cuda(ctx)) {
+      if (count > INT32_MAX) return false;
+      const auto matrix = [](const Tensor& x, int64_t step) {
+        return cuda::MatmulBatch::Matrix{x.raw(), x.strides()[x.rank() - 2], x.strides()[x.rank() - 1], step};
+      };
+      return cuda::matmul_batch(ctx, {a.dtype(), count, a.dim(-2), b.dim(-1), a.dim(-1), matrix(a, *a_step), matrix(b, *b_step), matrix(y, *y_step)});
+    }
   }
-  return false;
+  const Tensor left = matrix_at(a, y.shape(), 0), out = matrix_at(y, y.shape(), 0);
+  const bool narrow = bf16_row_stride(left) > 0 && bf16_row_stride(out) > 0;
+  if (count == 1 || !(narrow || (is_f32_rows(left) && is_f32_rows(out)))) return false;
+  const ScratchScope scope(ctx);
+  MatmulArgs args;
+  args.rows = a.dim(-2);
+  args.b = factor(b);
+  give_input(ctx, left, narrow, args);
+  give_output(ctx, out, narrow, args);
+  args.count = count;
+  args.x_step = *a_step;
+  args.b_step = *b_step;
+  args.y_step = *y_step;
+  cpu::matmul(ctx, args);
+  return true;
 }
 
 }  // namespace

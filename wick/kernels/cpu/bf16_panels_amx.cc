@@ -250,9 +250,18 @@ class ManyRows {
       }
       return;
     }
+    if (out.y_bf16) {
+      uint16_t* y = out.y_bf16;
+      for (int64_t r = 0; r < rows; ++r, y += job_.out.ldy, sums += kPanelRows) {
+        if (r == kBf16Rows) sums += kSums;  // behind those of the second panel
+        const __m512i values = _mm512_inserti64x4(_mm512_castsi256_si512(to_bf16(_mm512_loadu_ps(sums))), to_bf16(_mm512_loadu_ps(sums + kSums)), 1);
+        _mm512_storeu_si512(y, values);
+      }
+      return;
+    }
     float* y = out.y;
     for (int64_t r = 0; r < rows; ++r, y += job_.out.ldy, sums += kPanelRows) {
-      if (r == kBf16Rows) sums += kSums;  // behind those of the second panel
+      if (r == kBf16Rows) sums += kSums;
       for (int p = 0; p < 2; ++p) {
         const __m512 value = _mm512_loadu_ps(sums + p * kSums);
         _mm512_storeu_ps(y + p * kPanelRows, out.accumulate ? _mm512_add_ps(value, _mm512_loadu_ps(y + p * kPanelRows)) : value);

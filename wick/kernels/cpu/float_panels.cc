@@ -46,6 +46,16 @@ struct Bf16 {
   }
 };
 
+void put(const PanelJob& job, int64_t row, int64_t panel, const V (&sums)[kVectors]) {
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+  const PanelRow out = output_row(job, row, panel);
+  const bool plain = out.columns == kPanelRows && out.y && !out.bias && !out.accumulate;
+  float spilled[kPanelRows];
+  float* const to = plain ? out.y : spilled;
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], D(), to + v * kLanes);
+  if (!plain) store_panel(job, row, panel, spilled);
+}
+
 // R rows times P panels.
 template <class Format, int R, int P>
 void tile(const PanelJob& job, int64_t panel, int64_t row) {
@@ -58,22 +68,27 @@ void tile(const PanelJob& job, int64_t panel, int64_t row) {
   }
   for (int64_t k = 0; k < job.x->k; k += Format::kStep) {
     for (int step = 0; step < Format::kStep; ++step) {
-      V a[R];
-      for (int r = 0; r < R; ++r) a[r] = hn::Set(D(), Format::x(*job.x, row + r, k + step));
-      for (int p = 0; p < P; ++p) {
-        for (int v = 0; v < kVectors; ++v) {
-          const V w = Format::load(weights + p * job.segment->panel_bytes, k, step, v);
-          for (int r = 0; r < R; ++r) acc[r][p][v] = hn::MulAdd(w, a[r], acc[r][p][v]);
+      if constexpr (kVectors == 1) {  // weights in registers, a row's input at a time
+        V w[P];
+        for (int p = 0; p < P; ++p) w[p] = Format::load(weights + p * job.segment->panel_bytes, k, step, 0);
+        for (int r = 0; r < R; ++r) {
+          const V a = hn::Set(D(), Format::x(*job.x, row + r, k + step));
+          for (int p = 0; p < P; ++p) acc[r][p][0] = hn::MulAdd(w[p], a, acc[r][p][0]);
+        }
+      } else {
+        V a[R];
+        for (int r = 0; r < R; ++r) a[r] = hn::Set(D(), Format::x(*job.x, row + r, k + step));
+        for (int p = 0; p < P; ++p) {
+          for (int v = 0; v < kVectors; ++v) {
+            const V w = Format::load(weights + p * job.segment->panel_bytes, k, step, v);
+            for (int r = 0; r < R; ++r) acc[r][p][v] = hn::MulAdd(w, a[r], acc[r][p][v]);
+          }
         }
       }
     }
   }
-  for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) {
-      float sums[kPanelRows];
-      for (int v = 0; v < kVectors; ++v) hn::StoreU(acc[r][p][v], D(), sums + v * static_cast<int>(hn::MaxLanes(D())));
-      store_panel(job, row + r, panel + p, sums);
-    }
+  for (int p = 0; p < P; ++p) {
+    for (int r = 0; r < R; ++r) put(job, row + r, panel + p, acc[r][p]);
   }
 }
 
@@ -82,6 +97,9 @@ void all_rows(const PanelJob& job, int64_t panel) {
   constexpr int kRows = kVectors == 1 ? 8 / P * 2 : (kVectors == 4 && P == 1 ? 6 : 3);  // NEON: 24 sums of its 32 registers
   int64_t row = 0;
   for (; row + kRows <= job.x->rows; row += kRows) tile<Format, kRows, P>(job, panel, row);
+  if constexpr (kRows > 4) {
+    for (; row + 4 <= job.x->rows; row += 4) tile<Format, 4, P>(job, panel, row);
+  }
   for (; row < job.x->rows; ++row) tile<Format, 1, P>(job, panel, row);
 }
 

@@ -1,6 +1,9 @@
+#include "wick/kernels/convert.h"
 #include "wick/kernels/linear_in_parts.h"
 
 #include <algorithm>
+#include <cstring>
+#include <optional>
 #include <span>
 
 #include "wick/base/checked.h"
@@ -30,9 +33,10 @@ ActivationBuffers block_buffers(Context& ctx, int64_t rows, int64_t k) {
 // Rows per claim, so that there are a few µs of work in it: less is not worth waking a thread for.
 int64_t rounding_grain(int64_t elements_per_row) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements_per_row)); }
 
-// The rows that a product reads, as they are or normalised first.
+// The rows that a product reads, as they are or normalised first. In bf16 for bf16 weights only, and as they are.
 struct Input {
   const float* x = nullptr;
+  const uint16_t* x_bf16 = nullptr;
   int64_t ldx = 0;
   int64_t rows = 0;
   int64_t k = 0;
@@ -98,9 +102,52 @@ class Tiles {
   WideTile* wide_ = nullptr;
 };
 
+// A row of bf16 into chunks, zero behind its end.
+void copy_row_bf16(const uint16_t* x, int64_t k, uint16_t* to, int64_t step) {
+  constexpr size_t kBytes = kBf16Chunk * sizeof(uint16_t);
+  int64_t i = 0;
+  for (; i + kBf16Chunk <= k; i += kBf16Chunk, to += step) std::memcpy(to, x + i, kBytes);
+  if (i == k) return;
+  std::memset(to, 0, kBytes);
+  std::memcpy(to, x + i, static_cast<size_t>(k - i) * sizeof(uint16_t));
+}
+
+// Matrices of bf16 as they are: one, or some of one shape.
+class Bf16Input {
+ public:
+  Bf16Input(Context& ctx, const uint16_t* x, int64_t ldx, int64_t rows, int64_t k, int64_t count = 1, int64_t step = 0)
+      : rows_{const_cast<uint16_t*>(x), rows, ldx, false}, k_(k), step_(step) {
+    if (!wants_groups(ctx.isa()) && k % 2 == 0) return;  // kernels read them where they are
+    rows_ = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
+    step_ = rows * rows_.ld;
+    rows_.data = ctx.scratch<uint16_t>(mul_or_fail(count, step_, "matmul: scratch")).data();
+    ctx.pool().parallel_for(count * rows, rounding_grain(k), [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Bf16Rows to = at(i / rows).bf16;
+        copy_row_bf16(x + i / rows * step + i % rows * ldx, k, to.row(i % rows), to.step(i % rows));
+      }
+    });
+  }
+
+  Activations at(int64_t i) const {
+    Activations x;
+    x.rows = rows_.rows;
+    x.k = k_;
+    x.bf16 = rows_;
+    x.bf16.data += i * step_;
+    return x;
+  }
+
+ private:
+  Bf16Rows rows_;
+  int64_t k_;
+  int64_t step_;  // from matrix to matrix
+};
+
 // Rounds an input in every form that some segment needs. Rows are normalised a few at a time, into memory of the thread's own, and rounded
 // while they are in its cache; only what is multiplied in f32 is kept.
 Activations round_input(Context& ctx, const Input& in, std::span<const WeightSegment> segments) {
+  if (in.x_bf16) return Bf16Input(ctx, in.x_bf16, in.ldx, in.rows, in.k).at(0);
   const bool quantised = std::any_of(segments.begin(), segments.end(), uses_blocks);
   const bool precise = std::any_of(segments.begin(), segments.end(), uses_remainder);
   const bool bf16 = std::any_of(segments.begin(), segments.end(), uses_bf16);
@@ -171,6 +218,11 @@ void run_segment(const WeightSegment& segment, int64_t begin, int64_t end, const
   panel_kernel(segment.type, isa)(job);
 }
 
+template <class Args>
+PanelOutput output_of(const Args& args) {
+  return {args.y, args.y_bf16, args.rows, args.ldy, args.bias, args.accumulate};
+}
+
 // Runs panels [begin, end), counted through all segments.
 void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64_t begin, int64_t end, std::byte* scratch) {
   int64_t first_panel = 0;
@@ -178,8 +230,7 @@ void run_panels(const LinearArgs& args, const Activations& input, Isa isa, int64
   for (const WeightSegment& segment : args.weight->segments) {
     const int64_t panels = ceil_div(segment.rows, kPanelRows);
     const int64_t from = std::max<int64_t>(0, begin - first_panel), to = std::min(panels, end - first_panel);
-    const PanelOutput out = {args.y + column, args.rows, args.ldy, args.bias ? args.bias + column : nullptr, args.accumulate};
-    if (from < to) run_segment(segment, from, to, input, out, isa, scratch);
+    if (from < to) run_segment(segment, from, to, input, output_of(args).at(column), isa, scratch);
     first_panel += panels;
     column += segment.rows;
   }
@@ -263,13 +314,15 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
     for (int64_t first = begin; first < end; first += group) {
       const int64_t last = std::min(end, first + group), column = first * kPanelRows;
       const auto run = [&](const WeightSegment& segment, float* y, const float* bias) {
-        run_segment(segment, first, last, x, {y - column, args.rows, width, bias, false}, ctx.isa(), scratch + worker * per_worker);
+        run_segment(segment, first, last, x, {y - column, nullptr, args.rows, width, bias, false}, ctx.isa(), scratch + worker * per_worker);
       };
       run(gate, gates, args.bias);
       run(up, ups, args.bias ? args.bias + gate.rows : nullptr);
       const int64_t columns = std::min(gate.rows, last * kPanelRows) - column;
-      activation(ctx, {Activation::kSilu, f32_rows(gates, args.rows, columns, width), f32_rows(ups, args.rows, columns, width),
-                       f32_rows(args.y + column, args.rows, columns, args.ldy)});
+      const RowsView from = f32_rows(gates, args.rows, columns, width);
+      const RowsView y = args.y_bf16 ? from : f32_rows(args.y + column, args.rows, columns, args.ldy);
+      activation(ctx, {Activation::kSilu, from, f32_rows(ups, args.rows, columns, width), y});
+      if (args.y_bf16) convert(ctx, from, even_rows(DType::kBF16, args.y_bf16 + column, args.rows, columns, args.ldy));
     }
   });
 }
@@ -279,9 +332,20 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
   const bool gated = args.swiglu && gates_and_ups(*args.weight);
-  if (args.swiglu && !gated) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
-  const Activations x = round_input(ctx, {args.x, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
+  if (args.swiglu && !gated) {
+    LinearArgs wide = args;
+    const int64_t outputs = args.weight->rows / 2;
+    if (args.y_bf16) {
+      wide.y_bf16 = nullptr;
+      wide.y = ctx.scratch<float>(args.rows * outputs).data();
+      wide.ldy = outputs;
+    }
+    linear_in_parts<rms_norm, linear, activation>(ctx, wide);
+    if (args.y_bf16) convert(ctx, f32_rows(wide.y, args.rows, outputs, outputs), even_rows(DType::kBF16, args.y_bf16, args.rows, outputs, args.ldy));
+    return;
+  }
+  const Activations x = round_input(ctx, {args.x, args.x_bf16, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
   if (gated) return run_gated(ctx, args, x);
   int64_t panels = 0;
   int64_t bytes = 0;
@@ -296,9 +360,12 @@ void linear(Context& ctx, const LinearArgs& args) {
       [&](int64_t begin, int64_t end, int worker) { run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker); });
 }
 
-// Each worker packs a few panels at a time into scratch of its own and multiplies them while they are in its cache.
+bool takes_bf16(const PackedWeight& weight) { return std::all_of(weight.segments.begin(), weight.segments.end(), uses_bf16); }
+
+// Each worker packs some panels at a time into scratch of its own and multiplies them while they are in its cache.
 void matmul(Context& ctx, const MatmulArgs& args) {
-  constexpr int64_t kPanels = 4;  // the most that a kernel takes at a time
+  // The least that keep kernels of few rows busy, and the most that those of many rows take at a time, as long as they fit the second cache.
+  constexpr int64_t kLeastPanels = 4, kMostPanels = 16, kPackedBytes = int64_t{512} << 10;
   if (args.rows == 0 || args.b.rows == 0) return;
   const ScratchScope scope(ctx);
   WeightSegment segment;
@@ -306,24 +373,40 @@ void matmul(Context& ctx, const MatmulArgs& args) {
   segment.rows = args.b.rows;
   segment.k = args.b.k;
   segment.panel_bytes = panel_bytes(args.b.type, args.b.k);
-  const Activations x = round_input(ctx, {args.x, args.ldx, args.rows, args.b.k}, {&segment, 1});
+  std::optional<Bf16Input> narrow;
+  Activations wide;
+  if (args.x_bf16) {
+    narrow.emplace(ctx, args.x_bf16, args.ldx, args.rows, args.b.k, args.count, args.x_step);
+  } else {
+    wide = round_input(ctx, {args.x, nullptr, args.ldx, args.rows, args.b.k}, {&segment, 1});
+  }
   const int64_t unpacked = panel_scratch_bytes(ctx.isa(), args.b.k);
-  const int64_t per_worker = unpacked + kPanels * segment.panel_bytes;
+  const int64_t group = std::clamp(kPackedBytes / std::max<int64_t>(1, segment.panel_bytes) / 2 * 2, kLeastPanels, kMostPanels);
+  const int64_t per_worker = unpacked + group * segment.panel_bytes;
   std::byte* scratch = ctx.scratch<std::byte>(mul_or_fail<int64_t>(per_worker, ctx.threads(), "matmul: scratch")).data();
   const int64_t panels = ceil_div(args.b.rows, kPanelRows);
   const int64_t grain = panel_grain(ctx.isa(), segment.type, segment.panel_bytes, args.b.k, args.rows);
-  ctx.pool().parallel_for(panels, grain, [&](int64_t begin, int64_t end, int worker) {
-    PanelJob job;
-    job.segment = &segment;
-    job.x = &x;
-    job.out = {args.y, args.rows, args.ldy, args.bias, args.accumulate};
-    job.scratch = scratch + worker * per_worker;
-    std::byte* packed = job.scratch + unpacked;
-    for (job.panel_begin = begin; job.panel_begin < end; job.panel_begin = job.panel_end) {
-      job.panel_end = std::min(end, job.panel_begin + kPanels);
-      for (int64_t p = job.panel_begin; p < job.panel_end; ++p) pack_panel(args.b, p, packed + (p - job.panel_begin) * segment.panel_bytes);
+  ctx.pool().parallel_for(args.count * panels, grain, [&](int64_t begin, int64_t end, int worker) {
+    std::byte* const kernels = scratch + worker * per_worker;
+    std::byte* const packed = kernels + unpacked;
+    for (int64_t first = begin; first < end;) {  // panels of one product
+      const int64_t matrix = first / panels, last = std::min({end, (matrix + 1) * panels, first + group});
+      Activations x = narrow ? narrow->at(matrix) : wide;
+      if (!narrow && args.count > 1) x.f32 += matrix * args.x_step;
+      MatrixView b = args.b;
+      b.data += matrix * args.b_step * traits(b.type).bytes;
+      PanelJob job;
+      job.segment = &segment;
+      job.x = &x;
+      job.out = output_of(args).at(matrix * args.y_step);
+      job.out.bias = args.bias;
+      job.scratch = kernels;
+      job.panel_begin = first - matrix * panels;
+      job.panel_end = last - matrix * panels;
       job.panels = packed - job.panel_begin * segment.panel_bytes;
+      for (int64_t p = job.panel_begin; p < job.panel_end; ++p) pack_panel(b, p, packed + (p - job.panel_begin) * segment.panel_bytes);
       panel_kernel(segment.type, ctx.isa())(job);
+      first = last;
     }
   });
 }

@@ -40,12 +40,13 @@ void pack_runs(const std::byte* run, int64_t stride, T* out) {
     std::memcpy(out, run, kPanelRows * sizeof(T));
     return;
   }
-  T even[kPanelRows], odd[kPanelRows];
-  std::memcpy(even, run, sizeof(even));
-  std::memcpy(odd, run + stride, sizeof(odd));
-  for (int64_t r = 0; r < kPanelRows; ++r) {
-    out[2 * r] = even[r];
-    out[2 * r + 1] = odd[r];
+  if constexpr (sizeof(T) == sizeof(uint16_t)) {
+    uint16_t even[kPanelRows], odd[kPanelRows];
+    std::memcpy(even, run, sizeof(even));
+    std::memcpy(odd, run + stride, sizeof(odd));
+    uint32_t pairs[kPanelRows];  // in words, which compilers do in vectors
+    for (int64_t r = 0; r < kPanelRows; ++r) pairs[r] = even[r] | static_cast<uint32_t>(odd[r]) << 16;
+    std::memcpy(out, pairs, sizeof(pairs));
   }
 }
 

@@ -5,12 +5,14 @@
 #include <cstdint>
 
 #include "wick/kernels/cpu/panels.h"
+#include "wick/tensor/half.h"
 
 namespace wick::cpu {
 
-// Row `row` of the outputs of `panel`: 16 sums are added to what is there, to a bias, or put down.
+// Row `row` of the outputs of `panel`: 16 sums are added to what is there, to a bias, or put down, in one type or the other.
 struct PanelRow {
   float* y;
+  uint16_t* y_bf16;
   int64_t columns;  // of the 16 that exist
   const float* bias;
   bool accumulate;
@@ -20,8 +22,10 @@ inline PanelRow output_row(const PanelJob& job, int64_t row, int64_t panel) {
   const int64_t column = panel * kPanelRows;
   const int64_t columns = std::min(kPanelRows, job.segment->rows - column);
   const bool remainder = row >= job.out.rows;
-  float* y = job.out.y + (remainder ? row - job.out.rows : row) * job.out.ldy + column;
-  return {y, columns, job.out.bias && !remainder ? job.out.bias + column : nullptr, job.out.accumulate || remainder};
+  const int64_t at = (remainder ? row - job.out.rows : row) * job.out.ldy + column;
+  float* const y = job.out.y ? job.out.y + at : nullptr;
+  uint16_t* const y_bf16 = job.out.y_bf16 ? job.out.y_bf16 + at : nullptr;
+  return {y, y_bf16, columns, job.out.bias && !remainder ? job.out.bias + column : nullptr, job.out.accumulate || remainder};
 }
 
 inline void store_panel(const PanelJob& job, int64_t row, int64_t panel, const float* sums) {
@@ -29,6 +33,10 @@ inline void store_panel(const PanelJob& job, int64_t row, int64_t panel, const f
   for (int64_t i = 0; i < out.columns; ++i) {
     float value = sums[i];
     if (out.bias) value += out.bias[i];
+    if (out.y_bf16) {
+      out.y_bf16[i] = f32_to_bf16(value);
+      continue;
+    }
     if (out.accumulate) value += out.y[i];
     out.y[i] = value;
   }

@@ -73,13 +73,24 @@ struct Activations {
 };
 
 // Where a panel's 16 sums go: y[row * ldy + column], columns < columns_left of the panel. Rows from `rows` on, those of remainders, are
-// added to row - rows, which every kernel has stored before.
+// added to row - rows, which every kernel has stored before. Sums of bf16 weights may go to y_bf16 instead, rounded: nothing is added then
+// but a bias.
 struct PanelOutput {
   float* y = nullptr;
+  uint16_t* y_bf16 = nullptr;
   int64_t rows = 0;  // T
   int64_t ldy = 0;
   const float* bias = nullptr;
   bool accumulate = false;
+
+  // From `column` on.
+  PanelOutput at(int64_t column) const {
+    PanelOutput out = *this;
+    if (y) out.y += column;
+    if (y_bf16) out.y_bf16 += column;
+    if (bias) out.bias += column;
+    return out;
+  }
 };
 
 struct PanelJob {
