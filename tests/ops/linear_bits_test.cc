@@ -198,7 +198,8 @@ TEST(LinearBits, Bf16ResultsAreTheSameWithAndWithoutBf16Instructions) {
 }
 #endif
 
-// Rows of bf16 that a kernel takes as they are, and rounds its sums to: the same bits as by way of f32. Rows that begin anywhere go that way.
+// Rows of bf16 that a kernel takes as they are, and rounds its sums to: the same bits as by way of f32. Rows that begin anywhere go that
+// way.
 TEST(LinearBits, RowsOfBf16AreThoseOfF32Rounded) {
   for (const Isa isa : test::isas()) {
     Context ctx(Device::cpu(), {.threads = 2, .isa = isa});
@@ -206,7 +207,8 @@ TEST(LinearBits, RowsOfBf16AreThoseOfF32Rounded) {
       const Tensor whole = random_weight(DType::kBF16, 2 * n, k, 3);
       const PackedWeight together = ops::pack_weight(ctx, whole);
       PackedWeight apart;
-      for (const int64_t first : {int64_t{0}, n}) ops::append_weight(ctx, ops::weight_source(whole.slice(0, first, first + n).contiguous()), false, apart);
+      for (const int64_t first : {int64_t{0}, n})
+        ops::append_weight(ctx, ops::weight_source(whole.slice(0, first, first + n).contiguous()), false, apart);
       std::vector<float> added = normals(2 * n, 6);
       added[5] = 1e-39f;  // too small for a normal number, which bf16 keeps
       const Tensor bias = Tensor::from_values(added, {2 * n});
@@ -222,12 +224,14 @@ TEST(LinearBits, RowsOfBf16AreThoseOfF32Rounded) {
           for (const int64_t gap : {0, 3, 8}) {
             const Tensor y = Tensor::zeros({t, outputs + gap}, DType::kBF16).slice(1, 0, outputs);
             product(x, y);
-            EXPECT_TRUE(test::same_bits(y.contiguous(), expected.to(DType::kBF16))) << what << " " << isa_name(isa) << " n=" << n << " k=" << k << " t=" << t << " gap=" << gap;
+            EXPECT_TRUE(test::same_bits(y.contiguous(), expected.to(DType::kBF16)))
+                << what << " " << isa_name(isa) << " n=" << n << " k=" << k << " t=" << t << " gap=" << gap;
           }
         };
         for (const PackedWeight* weight : {&together, static_cast<const PackedWeight*>(&apart)}) {
           expect_same("product", 2 * n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, *weight, y, {.bias = &bias}); });
-          expect_same("gated", n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, *weight, y, {.bias = &bias, .swiglu = true}); });
+          expect_same("gated", n,
+                      [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, *weight, y, {.bias = &bias, .swiglu = true}); });
         }
         expect_same("plain", 2 * n, [&](const Tensor& in, const Tensor& y) { ops::linear(ctx, in, whole, y, {}); });
       }

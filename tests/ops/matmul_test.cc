@@ -98,7 +98,8 @@ TEST(Matmul, SeveralAtOnceAreOneAfterTheOther) {
           for (int64_t i = 0; i < 3; ++i) {
             const int64_t j = one ? 0 : i;
             const Tensor expected = ops::matmul(*ctx, a.slice(0, i, i + 1).reshape({rows, k}), right.slice(0, j, j + 1).reshape({k, n}));
-            EXPECT_TRUE(same_bits(y.slice(0, i, i + 1).reshape({rows, n}), expected)) << name_of(*ctx) << " " << dtype_name(type) << " " << rows;
+            EXPECT_TRUE(same_bits(y.slice(0, i, i + 1).reshape({rows, n}), expected))
+                << name_of(*ctx) << " " << dtype_name(type) << " " << rows;
           }
         }
       }

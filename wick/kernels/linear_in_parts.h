@@ -18,7 +18,9 @@ inline RowsView even_rows(DType type, const void* data, int64_t rows, int64_t si
   view.strides[0] = stride;
   return view;
 }
-inline RowsView f32_rows(const float* data, int64_t rows, int64_t size, int64_t stride) { return even_rows(DType::kF32, data, rows, size, stride); }
+inline RowsView f32_rows(const float* data, int64_t rows, int64_t size, int64_t stride) {
+  return even_rows(DType::kF32, data, rows, size, stride);
+}
 
 template <auto kNorm, auto kLinear, auto kActivation>
 void linear_in_parts(Context& ctx, const LinearArgs& args) {

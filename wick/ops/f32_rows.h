@@ -1,5 +1,5 @@
-// Matmul kernels read and write rows of f32 that are evenly spaced, some of them rows of bf16 as well: tensors of any float type and strides as
-// such rows.
+// Matmul kernels read and write rows of f32 that are evenly spaced, some of them rows of bf16 as well: tensors of any float type and
+// strides as such rows.
 #pragma once
 
 #include "wick/tensor/context.h"

@@ -211,8 +211,10 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   args.swiglu = options.swiglu;
   if (options.normed) {
     const Tensor& normed = *options.normed;
-    require(rounds_to_bf16(ctx, weight, args.rows) && is_f32_rows(y) && normed.shape() == y.shape() && bf16_row_stride(normed) == weight.rows, "linear: normed is ",
-            dtype_name(normed.dtype()), " ", normed.shape(), ", expected contiguous bf16 ", y.shape(), " where rounds_to_bf16() holds and y is f32");
+    require(
+        rounds_to_bf16(ctx, weight, args.rows) && is_f32_rows(y) && normed.shape() == y.shape() && bf16_row_stride(normed) == weight.rows,
+        "linear: normed is ", dtype_name(normed.dtype()), " ", normed.shape(), ", expected contiguous bf16 ", y.shape(),
+        " where rounds_to_bf16() holds and y is f32");
     args.normed_bf16 = normed.data<uint16_t>();
     args.next_norm = options.next_norm->data<float>();
   }

@@ -112,7 +112,8 @@ bool multiply_together(Context& ctx, const Tensor& a, const Tensor& b, const Ten
       const auto matrix = [](const Tensor& x, int64_t step) {
         return cuda::MatmulBatch::Matrix{x.raw(), x.strides()[x.rank() - 2], x.strides()[x.rank() - 1], step};
       };
-      return cuda::matmul_batch(ctx, {a.dtype(), count, a.dim(-2), b.dim(-1), a.dim(-1), matrix(a, *a_step), matrix(b, *b_step), matrix(y, *y_step)});
+      return cuda::matmul_batch(
+          ctx, {a.dtype(), count, a.dim(-2), b.dim(-1), a.dim(-1), matrix(a, *a_step), matrix(b, *b_step), matrix(y, *y_step)});
     }
   }
   const Tensor left = matrix_at(a, y.shape(), 0), out = matrix_at(y, y.shape(), 0);

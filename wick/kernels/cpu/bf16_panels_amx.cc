@@ -254,7 +254,8 @@ class ManyRows {
       uint16_t* y = out.y_bf16;
       for (int64_t r = 0; r < rows; ++r, y += job_.out.ldy, sums += kPanelRows) {
         if (r == kBf16Rows) sums += kSums;  // behind those of the second panel
-        const __m512i values = _mm512_inserti64x4(_mm512_castsi256_si512(to_bf16(_mm512_loadu_ps(sums))), to_bf16(_mm512_loadu_ps(sums + kSums)), 1);
+        const __m512i values =
+            _mm512_inserti64x4(_mm512_castsi256_si512(to_bf16(_mm512_loadu_ps(sums))), to_bf16(_mm512_loadu_ps(sums + kSums)), 1);
         _mm512_storeu_si512(y, values);
       }
       return;

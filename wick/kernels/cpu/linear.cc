@@ -1,13 +1,12 @@
-#include "wick/kernels/convert.h"
-#include "wick/kernels/linear_in_parts.h"
-
 #include <algorithm>
 #include <cstring>
 #include <optional>
 #include <span>
 
 #include "wick/base/checked.h"
+#include "wick/kernels/convert.h"
 #include "wick/kernels/cpu/panels.h"
+#include "wick/kernels/linear_in_parts.h"
 
 namespace wick::cpu {
 namespace {
@@ -282,7 +281,7 @@ int64_t panels_in_scratch(int64_t k) {
   return std::clamp<int64_t>(panels / 2 * 2, 2, 8);
 }
 
-int64_t panel_scratch_bytes(Isa isa, int64_t k) {
+int64_t panel_scratch_bytes([[maybe_unused]] Isa isa, int64_t k) {
   const int64_t unpacked = panels_in_scratch(k) * (k / kQuantBlock) * kUnpackedBlock;
 #if defined(__x86_64__)
   if (isa == Isa::kAvx512Amx) return std::max(unpacked, bf16_scratch_bytes_amx());
@@ -314,7 +313,8 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
     for (int64_t first = begin; first < end; first += group) {
       const int64_t last = std::min(end, first + group), column = first * kPanelRows;
       const auto run = [&](const WeightSegment& segment, float* y, const float* bias) {
-        run_segment(segment, first, last, x, {y - column, nullptr, args.rows, width, bias, false}, ctx.isa(), scratch + worker * per_worker);
+        run_segment(segment, first, last, x, {y - column, nullptr, args.rows, width, bias, false}, ctx.isa(),
+                    scratch + worker * per_worker);
       };
       run(gate, gates, args.bias);
       run(up, ups, args.bias ? args.bias + gate.rows : nullptr);
@@ -342,10 +342,12 @@ void linear(Context& ctx, const LinearArgs& args) {
       wide.ldy = outputs;
     }
     linear_in_parts<rms_norm, linear, activation>(ctx, wide);
-    if (args.y_bf16) convert(ctx, f32_rows(wide.y, args.rows, outputs, outputs), even_rows(DType::kBF16, args.y_bf16, args.rows, outputs, args.ldy));
+    if (args.y_bf16)
+      convert(ctx, f32_rows(wide.y, args.rows, outputs, outputs), even_rows(DType::kBF16, args.y_bf16, args.rows, outputs, args.ldy));
     return;
   }
-  const Activations x = round_input(ctx, {args.x, args.x_bf16, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
+  const Activations x =
+      round_input(ctx, {args.x, args.x_bf16, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
   if (gated) return run_gated(ctx, args, x);
   int64_t panels = 0;
   int64_t bytes = 0;
@@ -364,7 +366,8 @@ bool takes_bf16(const PackedWeight& weight) { return std::all_of(weight.segments
 
 // Each worker packs some panels at a time into scratch of its own and multiplies them while they are in its cache.
 void matmul(Context& ctx, const MatmulArgs& args) {
-  // The least that keep kernels of few rows busy, and the most that those of many rows take at a time, as long as they fit the second cache.
+  // The least that keep kernels of few rows busy, and the most that those of many rows take at a time, as long as they fit the second
+  // cache.
   constexpr int64_t kLeastPanels = 4, kMostPanels = 16, kPackedBytes = int64_t{512} << 10;
   if (args.rows == 0 || args.b.rows == 0) return;
   const ScratchScope scope(ctx);

@@ -84,6 +84,7 @@ void pack_panel(const MatrixView& matrix, int64_t panel, std::byte* out) {
 }
 
 int64_t panel_bytes(DType type, int64_t k) {
+  if (const BlockFormat* format = block_format(type)) return ceil_div(k / kQuantBlock, group_blocks(*format)) * group_bytes(*format);
   const int64_t inputs = type == DType::kBF16 ? round_up<int64_t>(k, 2) : k;
   const int64_t bytes = static_cast<int64_t>(dtype_bytes(type, static_cast<uint64_t>(inputs))) * kPanelRows;
   return round_up<int64_t>(bytes, 64);

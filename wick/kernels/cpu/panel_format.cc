@@ -31,9 +31,9 @@ void put_integers(const BlockFormat& format, const BlockIntegers& q, int64_t r, 
 }
 
 // The scales of row r of a panel.
-void put_scales(const BlockFormat& format, const std::byte* row, int64_t stored_blocks, int64_t r, std::byte* scales) {
-  const int64_t bytes = format.bytes(), bytes_out = scale_bytes(format);
-  for (int64_t i = 0; i < stored_blocks; ++i, row += bytes, scales += bytes_out) {
+void put_scales(const BlockFormat& format, const std::byte* row, int64_t blocks, int64_t r, std::byte* panel) {
+  for (int64_t b = 0; b < blocks; b += format.super() ? kBlocksPerSuper : 1, row += format.bytes()) {
+    std::byte* const scales = panel + scales_at(format, b);
     std::byte* d = scales + (format.scales == ScaleKind::kSuper16 ? 256 : 0);
     std::memcpy(d + 2 * r, row + format.d_at, 2);
     if (format.has_min()) std::memcpy(d + 32 + 2 * r, row + format.d_at + 2, 2);
@@ -49,13 +49,13 @@ void put_scales(const BlockFormat& format, const std::byte* row, int64_t stored_
 }  // namespace
 
 void pack_quantised_row(const BlockFormat& format, const std::byte* row, int64_t k, int64_t r, std::byte* panel) {
-  const int64_t blocks = k / kQuantBlock, block_bytes = integer_bytes(format);
-  for (int64_t b = 0; b < blocks; ++b) put_integers(format, read_integers(format, row, b), r, panel + b * block_bytes);
-  put_scales(format, row, format.stored_block(blocks), r, panel + blocks * block_bytes);
+  const int64_t blocks = k / kQuantBlock;
+  for (int64_t b = 0; b < blocks; ++b) put_integers(format, read_integers(format, row, b), r, panel + integers_at(format, b));
+  put_scales(format, row, blocks, r, panel);
 }
 
 void unpack_block(const BlockFormat& format, const std::byte* panel, int64_t b, uint8_t* out) {
-  const auto* block = reinterpret_cast<const uint8_t*>(panel + b * integer_bytes(format));
+  const auto* block = reinterpret_cast<const uint8_t*>(panel + integers_at(format, b));
   if (format.whole_bytes()) {
     std::memcpy(out, block, 512);
     return;
@@ -77,8 +77,8 @@ void unpack_block(const BlockFormat& format, const std::byte* panel, int64_t b, 
   }
 }
 
-BlockScales panel_scales(const BlockFormat& format, const std::byte* panel, int64_t blocks, int64_t b, int64_t r) {
-  const std::byte* scales = panel + blocks * integer_bytes(format) + format.stored_block(b) * scale_bytes(format);
+BlockScales panel_scales(const BlockFormat& format, const std::byte* panel, int64_t b, int64_t r) {
+  const std::byte* scales = panel + scales_at(format, b);
   const int64_t part = b % kBlocksPerSuper;
   const auto half = [&](int64_t at) { return f16_to_f32(load_as<uint16_t>(scales + at + 2 * r)); };
   switch (format.scales) {
@@ -100,7 +100,7 @@ void unpack_quantised_row(const BlockFormat& format, const std::byte* panel, int
   uint8_t q[512];
   for (int64_t b = 0; b < blocks; ++b) {
     unpack_block(format, panel, b, q);
-    const BlockScales scales = panel_scales(format, panel, blocks, b, r);
+    const BlockScales scales = panel_scales(format, panel, b, r);
     for (int64_t e = 0; e < kQuantBlock; ++e) {
       out[b * kQuantBlock + e] = scales.weight(format, static_cast<size_t>(e), q[(e / 4 * kPanelRows + r) * 4 + e % 4]);
     }

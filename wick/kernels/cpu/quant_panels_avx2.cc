@@ -42,13 +42,13 @@ template <class F>
 class Scales {
  public:
   Scales() = default;
-  WICK_AVX2_INLINE Scales(const uint8_t* scales, int64_t half) : scales_(scales), half_(half) {}
+  WICK_AVX2_INLINE Scales(const uint8_t* panel, int64_t half) : panel_(panel), half_(half) {}
 
   // To be called for every block before its scales are asked for.
   WICK_AVX2_INLINE void enter(int64_t b) {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       if (b % kBlocksPerSuper != 0) return;
-      const uint8_t* super = scales_ + b / kBlocksPerSuper * F::kScaleBytes;
+      const uint8_t* super = panel_ + F::scales_at(b);
       d_ = load_scales(super + half_ * 16);
       m_ = _mm256_sub_ps(_mm256_setzero_ps(), load_scales(super + 32 + half_ * 16));
       const uint8_t* words = super + 64 + half_ * 32;
@@ -60,7 +60,7 @@ class Scales {
       min_words_[1] =
           _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * F::kScaleBytes + 256 + half_ * 16);
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(panel_ + F::scales_at(b) + 256 + half_ * 16);
     }
   }
 
@@ -69,10 +69,10 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm256_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * F::kScaleBytes + (2 * i + part) * kPanelRows + half_ * 8;
+      const uint8_t* bytes = panel_ + F::scales_at(b) + (2 * i + part) * kPanelRows + half_ * 8;
       return _mm256_mul_ps(d_, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
     } else {
-      return load_scales(scales_ + b * F::kScaleBytes + half_ * 16);
+      return load_scales(panel_ + F::scales_at(b) + half_ * 16);
     }
   }
 
@@ -80,7 +80,7 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm256_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
     } else {
-      return load_scales(scales_ + b * F::kScaleBytes + 32 + half_ * 16);
+      return load_scales(panel_ + F::scales_at(b) + 32 + half_ * 16);
     }
   }
 
@@ -89,7 +89,7 @@ class Scales {
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, static_cast<int>(8 * i)), _mm256_set1_epi32(255)));
   }
 
-  const uint8_t* scales_;
+  const uint8_t* panel_;
   int64_t half_;
   __m256 d_ = {}, m_ = {};
   __m256i scale_words_[2] = {}, min_words_[2] = {};
@@ -191,14 +191,14 @@ WICK_AVX2 void tile(const PanelJob& job, int64_t first, int64_t apart, int64_t r
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock, step = apart * job.segment->panel_bytes;
   const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + first * job.segment->panel_bytes);
-  const Ahead<F> ahead(panel, job.segment->panel_bytes, blocks);
+  const Ahead<F> ahead(panel, job.segment->panel_bytes);
   float out[P][R][kPanelRows];
   for (int half = 0; half < 2; ++half) {
     Scales<F> scales[P];
     __m256 acc[P][R];
 #pragma GCC unroll 2
     for (int p = 0; p < P; ++p) {
-      scales[p] = Scales<F>(panel + p * step + blocks * F::kBlockBytes, half);
+      scales[p] = Scales<F>(panel + p * step, half);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) acc[p][r] = _mm256_setzero_ps();
     }
@@ -206,7 +206,7 @@ WICK_AVX2 void tile(const PanelJob& job, int64_t first, int64_t apart, int64_t r
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
         if (half == 0) ahead.ask(b, p * step);
-        const uint8_t* weights = panel + p * step + b * F::kBlockBytes + half * 32;
+        const uint8_t* weights = panel + p * step + F::integers_at(b) + half * 32;
         const int8_t* q = x.q + row * x.k + b * kQuantBlock;
         BlockSums<R> sums;
         if constexpr (F::kBytes) {

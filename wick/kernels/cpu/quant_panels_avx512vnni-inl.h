@@ -45,13 +45,13 @@ template <class F>
 class Scales {
  public:
   Scales() = default;
-  WICK_VNNI_INLINE explicit Scales(const uint8_t* scales) : scales_(scales) {}
+  WICK_VNNI_INLINE explicit Scales(const uint8_t* panel) : panel_(panel) {}
 
   // To be called for every block before its scales are asked for.
   WICK_VNNI_INLINE void enter(int64_t b) {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       if (b % kBlocksPerSuper != 0) return;
-      const uint8_t* super = scales_ + b / kBlocksPerSuper * F::kScaleBytes;
+      const uint8_t* super = panel_ + F::scales_at(b);
       d_ = load_scales(super);
       m_ = _mm512_sub_ps(_mm512_setzero_ps(), load_scales(super + 32));
       const __m512i first = load_words(super + 64), second = load_words(super + 128), third = load_words(super + 192);
@@ -62,7 +62,7 @@ class Scales {
       min_words_[1] =
           _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(third, 4), four), _mm512_and_si512(_mm512_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      if (b % kBlocksPerSuper == 0) d_ = load_scales(scales_ + b / kBlocksPerSuper * F::kScaleBytes + 256);
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(panel_ + F::scales_at(b) + 256);
     }
   }
 
@@ -71,10 +71,10 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm512_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      const uint8_t* bytes = scales_ + b / kBlocksPerSuper * F::kScaleBytes + (2 * i + part) * kPanelRows;
+      const uint8_t* bytes = panel_ + F::scales_at(b) + (2 * i + part) * kPanelRows;
       return _mm512_mul_ps(d_, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)))));
     } else {
-      return load_scales(scales_ + b * F::kScaleBytes);
+      return load_scales(panel_ + F::scales_at(b));
     }
   }
 
@@ -82,12 +82,12 @@ class Scales {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm512_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
     } else {
-      return load_scales(scales_ + b * F::kScaleBytes + 32);
+      return load_scales(panel_ + F::scales_at(b) + 32);
     }
   }
 
  private:
-  const uint8_t* scales_;
+  const uint8_t* panel_;
   __m512 d_ = {}, m_ = {};
   __m512i scale_words_[2] = {}, min_words_[2] = {};
 };

@@ -24,9 +24,9 @@ WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, in
   const Activations& x = *job.x;
   const int64_t blocks = x.k / kQuantBlock, bytes = job.segment->panel_bytes;
   const auto* panel = reinterpret_cast<const uint8_t*>(job.panels + first * bytes);
-  const Ahead<F> ahead(panel, bytes, blocks);
+  const Ahead<F> ahead(panel, bytes);
   Scales<F> scales[P];
-  for (int p = 0; p < P; ++p) scales[p] = Scales<F>(panel + p * apart * bytes + blocks * F::kBlockBytes);
+  for (int p = 0; p < P; ++p) scales[p] = Scales<F>(panel + p * apart * bytes);
   const int8_t* q = x.q + row * x.k;
   const int32_t* offsets = F::offsets(x) + row * blocks * F::kParts;
   const float* x_scale = x.scale + row * blocks;
@@ -36,7 +36,7 @@ WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, in
     for (int r = 0; r < R; ++r) acc[p][r] = _mm512_setzero_ps();
   }
   for (int64_t b = 0; b < blocks; ++b) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       const int64_t from = p * apart * bytes;
       __m512i low[R], high[R];
@@ -46,7 +46,7 @@ WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, in
         high[r] = F::kParts == 2 ? _mm512_set1_epi32(offset[F::kParts - 1]) : _mm512_setzero_si512();
       }
       ahead.ask(b, from);
-      const Integers<F> integers(panel + from + b * F::kBlockBytes);
+      const Integers<F> integers(panel + from + F::integers_at(b));
       const int8_t* x_block = q + b * kQuantBlock;
       add_words<F, 0, R>(integers, x_block, x.k, low, high);
       add_words<F, 1, R>(integers, x_block, x.k, low, high);
@@ -75,8 +75,8 @@ WICK_VNNI void direct_tile(const PanelJob& job, int64_t first, int64_t apart, in
 // R rows times all panels.
 template <class F, int R>
 void direct_rows(const PanelJob& job) {
-  constexpr bool kThree = F::kFormat.scales == ScaleKind::kSuper && F::kHighBits == 0 && R == 1;  // Q4_K
-  in_turns<kThree ? 3 : 2>(job, [&](int64_t first, int64_t apart, auto panels) { direct_tile<F, R, panels.value>(job, first, apart, 0); });
+  in_turns<R == 1 && !F::kBytes ? 4 : 2>(
+      job, [&](int64_t first, int64_t apart, auto panels) { direct_tile<F, R, panels.value>(job, first, apart, 0); });
 }
 
 template <class F>

@@ -12,10 +12,10 @@ struct Block {
   float low[kPanelRows], high[kPanelRows], min[kPanelRows];
 };
 
-void read_block(const BlockFormat& format, const std::byte* panel, int64_t blocks, int64_t b, Block& out) {
+void read_block(const BlockFormat& format, const std::byte* panel, int64_t b, Block& out) {
   unpack_block(format, panel, b, out.q);
   for (int64_t r = 0; r < kPanelRows; ++r) {
-    const BlockScales scales = panel_scales(format, panel, blocks, b, r);
+    const BlockScales scales = panel_scales(format, panel, b, r);
     out.low[r] = scales.low;
     out.high[r] = scales.high;
     out.min[r] = scales.min;
@@ -67,7 +67,7 @@ void quant_panels_generic(const PanelJob& job) {
       const int64_t rows = std::min(kRows, job.x->rows - first);
       float acc[kRows][kPanelRows] = {};
       for (int64_t b = 0; b < blocks; ++b) {
-        read_block(format, weights, blocks, b, block);
+        read_block(format, weights, b, block);
         for (int64_t r = 0; r < rows; ++r) add_block(format, block, *job.x, first + r, b, acc[r]);
       }
       for (int64_t r = 0; r < rows; ++r) store_panel(job, first + r, panel, acc[r]);

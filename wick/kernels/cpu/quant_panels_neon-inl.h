@@ -36,7 +36,6 @@ struct Unpacked {
   static constexpr bool kUnpacked = true;
   static constexpr bool kMin = kMinOf;
   static constexpr int kParts = kPartsOf;
-  static constexpr int64_t kBlockBytes = 512;
   static constexpr int kOffset = 0;
 };
 
@@ -60,16 +59,20 @@ template <class F, int V>
 class Quads {
  public:
   WICK_NEON_INLINE Quads(const uint8_t* panel, int64_t blocks, int first)
-      : panel_(panel + first * 16), scales_(panel + blocks * F::kBlockBytes), mins_(scales_ + blocks * F::kParts * 64), first_(first) {}
+      : panel_(panel + first * 16),
+        scales_(F::kUnpacked ? panel + blocks * 512 : panel),
+        mins_(scales_ + blocks * F::kParts * 64),
+        first_(first) {}
 
   // To be called for every block before anything else is.
   WICK_NEON_INLINE void enter(int64_t b) {
-    block_ = panel_ + b * F::kBlockBytes;
     b_ = b;
-    if constexpr (!F::kUnpacked) {
-      if constexpr (F::kFormat.scales == ScaleKind::kSuper || F::kFormat.scales == ScaleKind::kSuper16) {
-        if (b % kBlocksPerSuper == 0) enter_super(b / kBlocksPerSuper);
-      }
+    if constexpr (F::kUnpacked) {
+      block_ = panel_ + b * 512;
+    } else {
+      block_ = panel_ + F::integers_at(b);
+      block_scales_ = scales_ + F::scales_at(b);
+      if (F::kFormat.super() && b % kBlocksPerSuper == 0) enter_super();
     }
   }
 
@@ -105,10 +108,10 @@ class Quads {
       return vmulq_f32(d_[v], byte_of(scale_words_[b_ % kBlocksPerSuper / 4][v]));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
       int32_t four;
-      __builtin_memcpy(&four, scales_ + b_ / kBlocksPerSuper * 288 + (b_ % kBlocksPerSuper * 2 + part) * kPanelRows + row, 4);
+      __builtin_memcpy(&four, block_scales_ + (b_ % kBlocksPerSuper * 2 + part) * kPanelRows + row, 4);
       return vmulq_f32(d_[v], vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(static_cast<uint32_t>(four)))))));
     } else {
-      return load_halves(scales_ + b_ * (F::kMin ? 64 : 32) + row * 2);
+      return load_halves(block_scales_ + row * 2);
     }
   }
 
@@ -119,19 +122,19 @@ class Quads {
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return vmulq_f32(m_[v], byte_of(min_words_[b_ % kBlocksPerSuper / 4][v]));
     } else {
-      return load_halves(scales_ + b_ * 64 + 32 + row * 2);
+      return load_halves(block_scales_ + 32 + row * 2);
     }
   }
 
  private:
-  WICK_NEON_INLINE void enter_super(int64_t super) {
+  WICK_NEON_INLINE void enter_super() {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       const int row = (first_ + v) * 4;
       if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-        d_[v] = load_halves(scales_ + super * 288 + 256 + row * 2);
+        d_[v] = load_halves(block_scales_ + 256 + row * 2);
       } else {
-        const uint8_t* at = scales_ + super * 256;
+        const uint8_t* at = block_scales_;
         d_[v] = load_halves(at + row * 2);
         m_[v] = vsubq_f32(vdupq_n_f32(0), load_halves(at + 32 + row * 2));
         const uint8x16_t first = vld1q_u8(at + 64 + row * 4), second = vld1q_u8(at + 128 + row * 4), third = vld1q_u8(at + 192 + row * 4);
@@ -154,6 +157,7 @@ class Quads {
   const uint8_t* mins_;
   int first_;
   const uint8_t* block_ = nullptr;
+  const uint8_t* block_scales_ = nullptr;
   int64_t b_ = 0;
   float32x4_t d_[V] = {}, m_[V] = {};
   uint8x16_t scale_words_[2][V] = {}, min_words_[2][V] = {};

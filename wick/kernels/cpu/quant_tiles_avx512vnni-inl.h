@@ -35,9 +35,9 @@ WICK_VNNI_INLINE void unpack_words(const Integers<F>& integers, uint8_t* out, __
 template <class F, int P>
 WICK_VNNI void unpack(const uint8_t* panel, int64_t blocks, uint8_t* out) {
   using To = Unpacked<F, P>;
-  Scales<F> scales(panel + blocks * F::kBlockBytes);
+  Scales<F> scales(panel);
   for (int64_t b = 0; b < blocks; ++b, out += To::kBytes) {
-    const Integers<F> integers(panel + b * F::kBlockBytes);
+    const Integers<F> integers(panel + F::integers_at(b));
     __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     unpack_words<F, P, 0>(integers, out, sums);
     unpack_words<F, P, 1>(integers, out, sums);
