@@ -45,8 +45,8 @@ bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows
 // weight that is used again, pack it.
 // x is rounded once as the weight's type asks (kernels/linear.h), sums in f32 in ascending k, the result rounded once. A row's result does
 // not depend on the other rows or on the number of threads. f32 rows that are evenly spaced are used where they are, other views cost a
-// copy, except where rounds_to_bf16() holds: rows of bf16 are then as good. Norm and swiglu are for packed weights. Synchronous on the CPU; on
-// CUDA as kernels/linear.h says.
+// copy, except where rounds_to_bf16() holds or, on the CPU, all weights are bf16: rows of bf16 are then as good. Norm and swiglu are for
+// packed weights. Synchronous on the CPU; on CUDA as kernels/linear.h says.
 // Throws Error(kInvalidArgument) on a rank, shape or dtype mismatch, Error(kUnsupported) on a device without the kernel.
 void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Tensor& y, const LinearOptions& options = {});
 void linear(Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const LinearOptions& options = {});
