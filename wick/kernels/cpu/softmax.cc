@@ -160,13 +160,16 @@ void rows(const SoftmaxArgs& args, float* buffer, int64_t begin, int64_t end) {
   const int64_t n = args.x.size;
   const bool large = worth_streaming(args.y);
   float largest = largest_of(args.x.row<T>(begin), n);
+  constexpr int64_t kAhead = 3072 / static_cast<int64_t>(sizeof(T));
+  const int64_t ahead = n > 0 && n < kAhead ? kAhead / n : 1;  // rows that are asked for: nearer ones would come too late
   for (int64_t row = begin; row < end; ++row) {
     const T* x = args.x.row<T>(row);
     T* y = args.y.row<T>(row);
     float* kept = buffer ? buffer : reinterpret_cast<float*>(y);
     const T* next_row = row + 1 < end ? args.x.row<T>(row + 1) : nullptr;
-    const double sum = args.log ? exponentials<kPrecision>(x, largest, Dropped(), n, next_row)
-                                : exponentials<kPrecision>(x, largest, Kept{kept}, n, next_row);
+    const T* coming = row + ahead < end ? args.x.row<T>(row + ahead) : nullptr;
+    const double sum =
+        args.log ? exponentials<kPrecision>(x, largest, Dropped(), n, coming) : exponentials<kPrecision>(x, largest, Kept{kept}, n, coming);
     const float next = next_row ? largest_of(next_row, n) : 0;
     const bool stream = can_stream(y, large);
     if (args.log) {
