@@ -20,8 +20,8 @@ struct LinearArgs {
   const float* norm = nullptr;  // [k]: x is normalised first, as kernels/norm.h says, with these weights
   double eps = 0;
   bool swiglu = false;  // y is [T, weight->rows / 2]: silu of the first half of the outputs times the second; not with accumulate
-  // Where takes_bf16() says so, in place of x (without norm) and of y (without accumulate): bf16, rows ldx and ldy apart, x at a
-  // multiple of 16 bytes and ldx one of 8.
+  // Where cpu::takes_bf16() or cuda::rounds_to_bf16() says so, in place of x (without norm) and of y (without accumulate): bf16, rows ldx
+  // and ldy apart, x at a multiple of 16 bytes and ldx one of 8.
   const uint16_t* x_bf16 = nullptr;
   uint16_t* y_bf16 = nullptr;
   // There as well, with y: bf16 [T, weight->rows], one row after the other, y normalised with the weights next_norm and eps.

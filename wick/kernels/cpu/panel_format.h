@@ -111,9 +111,10 @@ class Ahead {
   const uint8_t* from_;
 };
 
-// Calls multiply(first, apart, n) for panels `first` and, where n is 2, `first + apart`, until a job's are done; n is an integral_constant.
-// On Intel mostly two, whose blocks are to be multiplied in turn: its prefetchers get further when they follow places far apart. Two
-// threads of Granite Rapids read Q4_0 at 31 GB/s and 34 with two, Q4_K at 29 and 33, three no faster. Elsewhere one.
+// Calls multiply(first, apart, n) for panels `first`, `first + apart` and so on, n of them, until a job's are done; n is an
+// integral_constant. On Intel mostly kTurns, 2 or 4, whose blocks are to be multiplied in turn: its prefetchers get further when they
+// follow places far apart. Two threads of Granite Rapids, for which plain reads give 33 GB/s: Q4_0 24 to 29 with one, 30 with two, 31 with
+// four; Q8_0 29, 30, 30. Elsewhere one.
 template <int kTurns, class Multiply>
 void in_turns(const PanelJob& job, Multiply&& multiply) {
   int64_t panel = job.panel_begin;
