@@ -30,13 +30,13 @@ inline PanelRow output_row(const PanelJob& job, int64_t row, int64_t panel) {
 
 inline void store_panel(const PanelJob& job, int64_t row, int64_t panel, const float* sums) {
   const PanelRow out = output_row(job, row, panel);
+  if (out.y_bf16) {
+    for (int64_t i = 0; i < out.columns; ++i) out.y_bf16[i] = f32_to_bf16(out.bias ? sums[i] + out.bias[i] : sums[i]);
+    return;
+  }
   for (int64_t i = 0; i < out.columns; ++i) {
     float value = sums[i];
     if (out.bias) value += out.bias[i];
-    if (out.y_bf16) {
-      out.y_bf16[i] = f32_to_bf16(value);
-      continue;
-    }
     if (out.accumulate) value += out.y[i];
     out.y[i] = value;
   }
