@@ -54,18 +54,13 @@ constexpr int64_t group_bytes(const BlockFormat& format) {
   return round_up<int64_t>(group_blocks(format) * integer_bytes(format) + format.stored_block(group_blocks(format)) * scale_bytes(format),
                            64);
 }
-// Where in a panel the integers of block b are, and the scales of the stored block that it is in. Unsigned, since kernels divide for every
-// block.
+// Where in a panel the integers of block b are, and the scales of the stored block that it is in.
 constexpr int64_t integers_at(const BlockFormat& format, int64_t b) {
-  const auto block = static_cast<uint64_t>(b), blocks = static_cast<uint64_t>(group_blocks(format));
-  return static_cast<int64_t>(block / blocks * static_cast<uint64_t>(group_bytes(format)) +
-                              block % blocks * static_cast<uint64_t>(integer_bytes(format)));
+  return b / group_blocks(format) * group_bytes(format) + b % group_blocks(format) * integer_bytes(format);
 }
 constexpr int64_t scales_at(const BlockFormat& format, int64_t b) {
-  const auto block = static_cast<uint64_t>(b), blocks = static_cast<uint64_t>(group_blocks(format));
-  const uint64_t first = blocks * static_cast<uint64_t>(integer_bytes(format)),
-                 own = format.super() ? 0 : static_cast<uint64_t>(scale_bytes(format));
-  return static_cast<int64_t>(block / blocks * static_cast<uint64_t>(group_bytes(format)) + first + block % blocks * own);
+  return b / group_blocks(format) * group_bytes(format) + group_blocks(format) * integer_bytes(format) +
+         format.stored_block(b % group_blocks(format)) * scale_bytes(format);
 }
 
 // A format's constants at compile time.
@@ -76,8 +71,6 @@ struct Format {
   static constexpr int kHighBits = kBytes ? 0 : kFormat.high_bits;
   static constexpr bool kMin = kFormat.has_min();
   static constexpr int kParts = kFormat.scales == ScaleKind::kSuper16 ? 2 : 1;  // of a block that have a scale each
-  static constexpr int64_t kGroup = group_blocks(kFormat), kGroupBytes = group_bytes(kFormat);
-  static constexpr int64_t kBlockBytes = integer_bytes(kFormat), kScaleBytes = scale_bytes(kFormat);  // in a group
   static constexpr int64_t integers_at(int64_t b) { return cpu::integers_at(kFormat, b); }
   static constexpr int64_t scales_at(int64_t b) { return cpu::scales_at(kFormat, b); }
 
@@ -109,8 +102,7 @@ class Ahead {
   void ask(int64_t b, int64_t apart) const {
     constexpr int64_t kLine = 64, kBlocks = group_blocks(F::kFormat), kLines = group_bytes(F::kFormat) / kLine,
                       kOfBlock = ceil_div(kLines, kBlocks);
-    const auto block = static_cast<uint64_t>(b);
-    const uint8_t* const lines = from_ + apart + (block / kBlocks * kLines + block % kBlocks * kLines / kBlocks) * kLine;
+    const uint8_t* const lines = from_ + apart + b / kBlocks * kLines * kLine + b % kBlocks * kLines / kBlocks * kLine;
 #pragma GCC unroll 9
     for (int64_t i = 0; i < kOfBlock; ++i) __builtin_prefetch(lines + i * kLine);
   }

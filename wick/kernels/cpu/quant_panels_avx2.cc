@@ -37,19 +37,18 @@ WICK_AVX2_INLINE __m256i dot_bytes(__m256i sum, __m256i weights, __m256i x) {
   return _mm256_add_epi32(sum, widen_sums(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))));
 }
 
-// The scales of 8 rows of a group's blocks in ascending order.
+// The scales of 8 rows of a panel's blocks in ascending order.
 template <class F>
 class Scales {
  public:
   Scales() = default;
-  WICK_AVX2_INLINE explicit Scales(int64_t half) : half_(half) {}
+  WICK_AVX2_INLINE Scales(const uint8_t* panel, int64_t half) : panel_(panel), half_(half) {}
 
-  // To be called for every block i of a group, whose scales are at `scales`, before they are asked for.
-  WICK_AVX2_INLINE void enter(const uint8_t* scales, int64_t i) {
-    scales_ = scales;
+  // To be called for every block before its scales are asked for.
+  WICK_AVX2_INLINE void enter(int64_t b) {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
-      if (i != 0) return;
-      const uint8_t* super = scales;
+      if (b % kBlocksPerSuper != 0) return;
+      const uint8_t* super = panel_ + F::scales_at(b);
       d_ = load_scales(super + half_ * 16);
       m_ = _mm256_sub_ps(_mm256_setzero_ps(), load_scales(super + 32 + half_ * 16));
       const uint8_t* words = super + 64 + half_ * 32;
@@ -61,26 +60,27 @@ class Scales {
       min_words_[1] =
           _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(third, 4), four), _mm256_and_si256(_mm256_srli_epi32(second, 2), two));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      if (i == 0) d_ = load_scales(scales + 256 + half_ * 16);
+      if (b % kBlocksPerSuper == 0) d_ = load_scales(panel_ + F::scales_at(b) + 256 + half_ * 16);
     }
   }
 
-  WICK_AVX2_INLINE __m256 scale(int64_t i, int part) const {
+  WICK_AVX2_INLINE __m256 scale(int64_t b, int part) const {
+    const int64_t i = b % kBlocksPerSuper;
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
       return _mm256_mul_ps(d_, byte_of(scale_words_[i / 4], i % 4));
     } else if constexpr (F::kFormat.scales == ScaleKind::kSuper16) {
-      const uint8_t* bytes = scales_ + (2 * i + part) * kPanelRows + half_ * 8;
+      const uint8_t* bytes = panel_ + F::scales_at(b) + (2 * i + part) * kPanelRows + half_ * 8;
       return _mm256_mul_ps(d_, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
     } else {
-      return load_scales(scales_ + i * F::kScaleBytes + half_ * 16);
+      return load_scales(panel_ + F::scales_at(b) + half_ * 16);
     }
   }
 
-  WICK_AVX2_INLINE __m256 min(int64_t i) const {
+  WICK_AVX2_INLINE __m256 min(int64_t b) const {
     if constexpr (F::kFormat.scales == ScaleKind::kSuper) {
-      return _mm256_mul_ps(m_, byte_of(min_words_[i / 4], i % 4));
+      return _mm256_mul_ps(m_, byte_of(min_words_[b % kBlocksPerSuper / 4], b % 4));
     } else {
-      return load_scales(scales_ + i * F::kScaleBytes + 32 + half_ * 16);
+      return load_scales(panel_ + F::scales_at(b) + 32 + half_ * 16);
     }
   }
 
@@ -89,8 +89,8 @@ class Scales {
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, static_cast<int>(8 * i)), _mm256_set1_epi32(255)));
   }
 
-  const uint8_t* scales_ = nullptr;
-  int64_t half_ = 0;
+  const uint8_t* panel_;
+  int64_t half_;
   __m256 d_ = {}, m_ = {};
   __m256i scale_words_[2] = {}, min_words_[2] = {};
 };
@@ -198,16 +198,15 @@ WICK_AVX2 void tile(const PanelJob& job, int64_t first, int64_t apart, int64_t r
     __m256 acc[P][R];
 #pragma GCC unroll 2
     for (int p = 0; p < P; ++p) {
-      scales[p] = Scales<F>(half);
+      scales[p] = Scales<F>(panel + p * step, half);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) acc[p][r] = _mm256_setzero_ps();
     }
-    const uint8_t* group = panel;
-    for (int64_t b = 0, i = 0; b < blocks; ++b) {
+    for (int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
         if (R <= 2 && half == 0) ahead.ask(b, p * step);  // with more rows it costs registers that they need
-        const uint8_t* weights = group + p * step + i * F::kBlockBytes + half * 32;
+        const uint8_t* weights = panel + p * step + F::integers_at(b) + half * 32;
         const int8_t* q = x.q + row * x.k + b * kQuantBlock;
         BlockSums<R> sums;
         if constexpr (F::kBytes) {
@@ -223,21 +222,17 @@ WICK_AVX2 void tile(const PanelJob& job, int64_t first, int64_t apart, int64_t r
             if constexpr (F::kParts == 2) sums.high[r] = _mm256_add_epi32(sums.high[r], _mm256_set1_epi32(offset[1]));
           }
         }
-        scales[p].enter(group + p * step + F::kGroup * F::kBlockBytes, i);
-        const __m256 d = scales[p].scale(i, 0);
+        scales[p].enter(b);
+        const __m256 d = scales[p].scale(b, 0);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const __m256 dx = _mm256_set1_ps(x.scale[(row + r) * blocks + b]);
           __m256& sum = acc[p][r];
           sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.low[r]), _mm256_mul_ps(d, dx), sum);
           if constexpr (F::kParts == 2)
-            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.high[r]), _mm256_mul_ps(scales[p].scale(i, 1), dx), sum);
-          if constexpr (F::kMin) sum = _mm256_fmadd_ps(scales[p].min(i), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), sum);
+            sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.high[r]), _mm256_mul_ps(scales[p].scale(b, 1), dx), sum);
+          if constexpr (F::kMin) sum = _mm256_fmadd_ps(scales[p].min(b), _mm256_set1_ps(x.scaled_sum[(row + r) * blocks + b]), sum);
         }
-      }
-      if (++i == F::kGroup) {
-        i = 0;
-        group += F::kGroupBytes;
       }
     }
 #pragma GCC unroll 2
