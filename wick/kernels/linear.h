@@ -41,8 +41,8 @@ void linear(Context& ctx, const LinearArgs& args);  // plain loops, sums in f64
 }
 namespace cpu {
 void linear(Context& ctx, const LinearArgs& args);
-// Whether x may be given in bf16, and y be taken in it: all weights are bf16.
-bool takes_bf16(const PackedWeight& weight);
+// Whether x may be given in bf16, and y be taken in it: all weights are bf16 and, with swiglu, gates and ups segments of their own.
+bool takes_bf16(const PackedWeight& weight, bool swiglu);
 }
 // On ctx's stream. Few rows, up to kFewRows, as above, every quantised segment as if it were precise (its scales to a few units in the last
 // place), norm and swiglu in the same kernel; with more rows, or inputs that a block has no memory for, x and quantised weights are rounded

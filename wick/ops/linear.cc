@@ -186,8 +186,8 @@ bool rounds_to_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows
 namespace {
 
 // Whether the kernel takes rows of bf16 as they are.
-bool takes_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows) {
-  return ctx.device().is_cpu() ? cpu::takes_bf16(weight) : rounds_to_bf16(ctx, weight, rows);
+bool takes_bf16(const Context& ctx, const PackedWeight& weight, int64_t rows, bool swiglu) {
+  return ctx.device().is_cpu() ? cpu::takes_bf16(weight, swiglu) : rounds_to_bf16(ctx, weight, rows);
 }
 
 }  // namespace
@@ -200,7 +200,7 @@ void linear(Context& ctx, const Tensor& x, const PackedWeight& weight, const Ten
   const ScratchScope scope(ctx);
   LinearArgs args;
   args.rows = x.elements() / weight.k;
-  const bool narrow = takes_bf16(ctx, weight, args.rows);
+  const bool narrow = takes_bf16(ctx, weight, args.rows, options.swiglu);
   give_input(ctx, x, narrow && !options.norm, args);
   const F32Rows y_rows = give_output(ctx, y, narrow, args);
   args.weight = &weight;

@@ -70,18 +70,23 @@ void multiply_f64(const Tensor& a, const Tensor& b, const Tensor& y) {
   ref::matmul(args);
 }
 
-// What the CPU's kernel and a device's take of tensors whose leading dimensions are all 1.
-MatrixView factor(const Tensor& b) {
-  const int64_t bytes = traits(b.dtype()).bytes;
-  return {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
-}
+// How many products of matrices there are, and how far apart those matrices lie.
+struct Several {
+  int64_t count = 1, a_step = 0, b_step = 0, y_step = 0;
+};
 
-void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y) {
+// Of tensors whose leading dimensions are all 1, of the first of several.
+void multiply(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& y, const Several& several = {}) {
   const ScratchScope scope(ctx);
+  const int64_t bytes = traits(b.dtype()).bytes;
   const bool narrow = ctx.device().is_cpu() && b.dtype() == DType::kBF16;
   MatmulArgs args;
   args.rows = a.dim(-2);
-  args.b = factor(b);
+  args.b = {b.raw(), b.dtype(), b.dim(-1), b.dim(-2), b.strides()[b.rank() - 1] * bytes, b.strides()[b.rank() - 2] * bytes};
+  args.count = several.count;
+  args.x_step = several.a_step;
+  args.b_step = several.b_step;
+  args.y_step = several.y_step;
   give_input(ctx, a, narrow, args);
   const F32Rows y_rows = give_output(ctx, y, narrow, args);
   run_kernel<cpu::matmul, cuda::matmul>(ctx, args);
@@ -119,17 +124,7 @@ bool multiply_together(Context& ctx, const Tensor& a, const Tensor& b, const Ten
   const Tensor left = matrix_at(a, y.shape(), 0), out = matrix_at(y, y.shape(), 0);
   const bool narrow = bf16_row_stride(left) > 0 && bf16_row_stride(out) > 0;
   if (count == 1 || !(narrow || (is_f32_rows(left) && is_f32_rows(out)))) return false;
-  const ScratchScope scope(ctx);
-  MatmulArgs args;
-  args.rows = a.dim(-2);
-  args.b = factor(b);
-  give_input(ctx, left, narrow, args);
-  give_output(ctx, out, narrow, args);
-  args.count = count;
-  args.x_step = *a_step;
-  args.b_step = *b_step;
-  args.y_step = *y_step;
-  cpu::matmul(ctx, args);
+  multiply(ctx, left, matrix_at(b, y.shape(), 0), out, {count, *a_step, *b_step, *y_step});
   return true;
 }
 

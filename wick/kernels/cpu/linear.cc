@@ -101,6 +101,13 @@ class Tiles {
   WideTile* wide_ = nullptr;
 };
 
+// Memory for rows of bf16 as kernels want them.
+Bf16Rows room_for_bf16(Context& ctx, int64_t matrices, int64_t rows, int64_t k) {
+  Bf16Rows room = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
+  room.data = ctx.scratch<uint16_t>(mul_or_fail(matrices, rows * room.ld, "matmul: scratch")).data();
+  return room;
+}
+
 // A row of bf16 into chunks, zero behind its end.
 void copy_row_bf16(const uint16_t* x, int64_t k, uint16_t* to, int64_t step) {
   constexpr size_t kBytes = kBf16Chunk * sizeof(uint16_t);
@@ -117,9 +124,8 @@ class Bf16Input {
   Bf16Input(Context& ctx, const uint16_t* x, int64_t ldx, int64_t rows, int64_t k, int64_t count = 1, int64_t step = 0)
       : rows_{const_cast<uint16_t*>(x), rows, ldx, false}, k_(k), step_(step) {
     if (!wants_groups(ctx.isa()) && k % 2 == 0) return;  // kernels read them where they are
-    rows_ = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
+    rows_ = room_for_bf16(ctx, count, rows, k);
     step_ = rows * rows_.ld;
-    rows_.data = ctx.scratch<uint16_t>(mul_or_fail(count, step_, "matmul: scratch")).data();
     ctx.pool().parallel_for(count * rows, rounding_grain(k), [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const Bf16Rows to = at(i / rows).bf16;
@@ -158,10 +164,7 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   const int64_t step = tiles.rows_together(), steps = ceil_div(rows, step);
   ActivationBuffers out;
   if (in_blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
-  if (bf16) {
-    out.bf16 = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
-    out.bf16.data = ctx.scratch<uint16_t>(rows * out.bf16.ld).data();
-  }
+  if (bf16) out.bf16 = room_for_bf16(ctx, 1, rows, k);
   float* const normed = in.norm ? ctx.scratch<float>(k * (f32 ? rows : step * ctx.threads())).data() : nullptr;
 
   const auto round = [&](int64_t begin, int64_t end, int worker) {
@@ -332,20 +335,8 @@ void run_gated(Context& ctx, const LinearArgs& args, const Activations& x) {
 void linear(Context& ctx, const LinearArgs& args) {
   if (args.rows == 0 || args.weight->rows == 0) return;
   const bool gated = args.swiglu && gates_and_ups(*args.weight);
+  if (args.swiglu && !gated) return linear_in_parts<rms_norm, linear, activation>(ctx, args);
   const ScratchScope scope(ctx);
-  if (args.swiglu && !gated) {
-    LinearArgs wide = args;
-    const int64_t outputs = args.weight->rows / 2;
-    if (args.y_bf16) {
-      wide.y_bf16 = nullptr;
-      wide.y = ctx.scratch<float>(args.rows * outputs).data();
-      wide.ldy = outputs;
-    }
-    linear_in_parts<rms_norm, linear, activation>(ctx, wide);
-    if (args.y_bf16)
-      convert(ctx, f32_rows(wide.y, args.rows, outputs, outputs), even_rows(DType::kBF16, args.y_bf16, args.rows, outputs, args.ldy));
-    return;
-  }
   const Activations x =
       round_input(ctx, {args.x, args.x_bf16, args.ldx, args.rows, args.weight->k, args.norm, args.eps}, args.weight->segments);
   if (gated) return run_gated(ctx, args, x);
@@ -362,7 +353,9 @@ void linear(Context& ctx, const LinearArgs& args) {
       [&](int64_t begin, int64_t end, int worker) { run_panels(args, x, ctx.isa(), begin, end, scratch + worker * per_worker); });
 }
 
-bool takes_bf16(const PackedWeight& weight) { return std::all_of(weight.segments.begin(), weight.segments.end(), uses_bf16); }
+bool takes_bf16(const PackedWeight& weight, bool swiglu) {
+  return std::all_of(weight.segments.begin(), weight.segments.end(), uses_bf16) && (!swiglu || gates_and_ups(weight));
+}
 
 // Each worker packs some panels at a time into scratch of its own and multiplies them while they are in its cache.
 void matmul(Context& ctx, const MatmulArgs& args) {

@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kGemmRows = 12;
 constexpr int kQuads = 4;  // vectors of 4 rows in a panel
+constexpr int64_t kUnpackedBytes = 512;  // integers of an unpacked block
 
 // A panel as it lies in memory. Whole bytes have no offset any more when they are signed.
 template <class F>
@@ -60,7 +61,7 @@ class Quads {
  public:
   WICK_NEON_INLINE Quads(const uint8_t* panel, int64_t blocks, int first)
       : panel_(panel + first * 16),
-        scales_(F::kUnpacked ? panel + blocks * 512 : panel),
+        scales_(F::kUnpacked ? panel + blocks * kUnpackedBytes : panel),
         mins_(scales_ + blocks * F::kParts * 64),
         first_(first) {}
 
@@ -68,7 +69,7 @@ class Quads {
   WICK_NEON_INLINE void enter(int64_t b) {
     b_ = b;
     if constexpr (F::kUnpacked) {
-      block_ = panel_ + b * 512;
+      block_ = panel_ + b * kUnpackedBytes;
     } else {
       block_ = panel_ + F::integers_at(b);
       block_scales_ = scales_ + F::scales_at(b);
@@ -286,15 +287,15 @@ WICK_NEON_INLINE void unpack_words(const Quads<F, kQuads>& quads, int8_t* out) {
 template <class F>
 WICK_NEON void unpack(const uint8_t* panel, int64_t blocks, std::byte* out) {
   auto* q = reinterpret_cast<int8_t*>(out);
-  auto* d = reinterpret_cast<float*>(out + blocks * 512);
+  auto* d = reinterpret_cast<float*>(out + blocks * kUnpackedBytes);
   float* m = d + blocks * F::kParts * kPanelRows;
   Quads<F, kQuads> quads(panel, blocks, 0);
   for (int64_t b = 0; b < blocks; ++b) {
     quads.enter(b);
-    unpack_words<0>(quads, q + b * 512);
-    unpack_words<1>(quads, q + b * 512);
-    unpack_words<2>(quads, q + b * 512);
-    unpack_words<3>(quads, q + b * 512);
+    unpack_words<0>(quads, q + b * kUnpackedBytes);
+    unpack_words<1>(quads, q + b * kUnpackedBytes);
+    unpack_words<2>(quads, q + b * kUnpackedBytes);
+    unpack_words<3>(quads, q + b * kUnpackedBytes);
     for (int v = 0; v < kQuads; ++v) {
       for (int part = 0; part < F::kParts; ++part) vst1q_f32(d + (b * F::kParts + part) * kPanelRows + v * 4, quads.scale(part, v));
       if constexpr (F::kMin) vst1q_f32(m + b * kPanelRows + v * 4, quads.min(v));
