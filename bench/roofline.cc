@@ -81,10 +81,10 @@ Instruction multiplier(Isa isa, DType type) {
   if (is_quantised(type) && isa == Isa::kAvx512Amx) return {"TDPBSSD of blocks", 16384, block_tiles};
   if (is_quantised(type)) return vnni ? Instruction{"VPDPBUSD", 128, bytes_512} : Instruction{"VPMADDUBSW", 64, bytes_256};
   if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return {"TDPBF16PS", 16384, bf16_tiles};
-  if (type == DType::kBF16 && vnni) return {"VDPBF16PS", 64, bf16_512};
+  if (type == DType::kBF16 && has_bf16_pairs(isa)) return {"VDPBF16PS", 64, bf16_512};
   return wide ? Instruction{"FMA, 512 bits", 32, fma_512} : Instruction{"FMA, 256 bits", 16, fma_256};
 }
-const std::vector<Isa> kMeasured = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Amx};
+const std::vector<Isa> kMeasured = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAvx512Amx};
 #else
 Instruction multiplier(Isa, DType) { return {"", 0, [](int64_t) {}}; }
 const std::vector<Isa> kMeasured = {};

@@ -80,6 +80,7 @@ const char* isa_name(Isa isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
     case Isa::kAvx512Vnni: return "avx512vnni";
+    case Isa::kAvx512Bf16: return "avx512bf16";
     case Isa::kAvx512Amx: return "avx512amx";
     case Isa::kNeon: return "neon";
     case Isa::kNeonDot: return "neon_dot";
@@ -101,13 +102,15 @@ bool isa_available(Isa isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
-  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") && has_avx512_bf16();
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = vnni && has_avx512_bf16();
   switch (isa) {
     case Isa::kScalar: return true;
     case Isa::kAvx2: return avx2;
     case Isa::kAvx512: return avx512;
     case Isa::kAvx512Vnni: return vnni;
-    case Isa::kAvx512Amx: return vnni && has_amx();
+    case Isa::kAvx512Bf16: return bf16;
+    case Isa::kAvx512Amx: return bf16 && has_amx();
     default: return false;
   }
 #elif defined(__aarch64__)
@@ -136,14 +139,15 @@ bool cpu_is_intel() {
 Isa default_isa() {
   if (const char* name = std::getenv("WICK_CPU"); name && *name) {
     const std::optional<Isa> isa = isa_from_name(name);
-    constexpr const char* kNames = "scalar, avx2, avx512, avx512vnni, avx512amx, neon, neon_dot or neon_bf16";
+    constexpr const char* kNames = "scalar, avx2, avx512, avx512vnni, avx512bf16, avx512amx, neon, neon_dot or neon_bf16";
     if (!isa) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', expected ", kNames);
     if (!isa_available(*isa)) fail(ErrorCode::kUnsupported, "WICK_CPU is '", name, "', which this processor does not have");
     return *isa;
   }
   Isa best = Isa::kScalar;
   for (const Isa isa : kIsas) {
-    if (isa_available(isa)) best = isa;
+    const bool slow = isa == Isa::kAvx512Bf16 && cpu_is_intel();
+    if (isa_available(isa) && !slow) best = isa;
   }
   return best;
 }

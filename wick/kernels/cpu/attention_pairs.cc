@@ -96,7 +96,7 @@ constexpr PairKernels kPairKernels = {keys, product};
 
 }  // namespace
 
-const PairKernels* pair_kernels(Isa isa) { return has_vnni(isa) ? &kPairKernels : nullptr; }
+const PairKernels* pair_kernels(Isa isa) { return has_bf16_pairs(isa) ? &kPairKernels : nullptr; }
 
 }  // namespace wick::cpu
 

@@ -38,7 +38,7 @@ struct F16 {
 
 struct Bf16 {
   static constexpr int kStep = 2;
-  static float x(const Activations& a, int64_t row, int64_t k) { return bf16_to_f32(a.bf16.data[row * a.bf16.ld + k]); }
+  static float x(const Activations& a, int64_t row, int64_t k) { return a.f32_of_bf16.data[row * a.f32_of_bf16.ld + k]; }
   static HWY_INLINE V load(const std::byte* panel, int64_t k, int step, int vector) {
     const hn::Rebind<uint32_t, D> bits;
     const auto pairs = hn::LoadU(bits, reinterpret_cast<const uint32_t*>(panel) + k / 2 * kPanelRows + vector * static_cast<int>(hn::MaxLanes(D())));
@@ -94,9 +94,13 @@ void tile(const PanelJob& job, int64_t panel, int64_t row) {
 
 template <class Format, int P>
 void all_rows(const PanelJob& job, int64_t panel) {
-  constexpr int kRows = kVectors == 1 ? 8 / P * 2 : (kVectors == 4 && P == 1 ? 6 : 3);  // NEON: 24 sums of its 32 registers
+  // AVX-512 and NEON: 24 sums of 32 registers.
+  constexpr int kRows = kVectors == 1 ? 24 / (P < 2 ? 2 : P) : (kVectors == 4 && P == 1 ? 6 : 3);
   int64_t row = 0;
   for (; row + kRows <= job.x->rows; row += kRows) tile<Format, kRows, P>(job, panel, row);
+  if constexpr (kRows > 8) {
+    for (; row + 8 <= job.x->rows; row += 8) tile<Format, 8, P>(job, panel, row);
+  }
   if constexpr (kRows > 4) {
     for (; row + 4 <= job.x->rows; row += 4) tile<Format, 4, P>(job, panel, row);
   }

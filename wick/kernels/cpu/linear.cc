@@ -101,10 +101,17 @@ class Tiles {
   WideTile* wide_ = nullptr;
 };
 
-// Memory for rows of bf16 as kernels want them.
+// Memory for rows of bf16 as kernels want them: pairs, or numbers to multiply in f32, whose rows do not all begin in the same set of a
+// cache.
 Bf16Rows room_for_bf16(Context& ctx, int64_t matrices, int64_t rows, int64_t k) {
   Bf16Rows room = {nullptr, rows, round_up(k, kBf16Chunk), wants_groups(ctx.isa())};
   room.data = ctx.scratch<uint16_t>(mul_or_fail(matrices, rows * room.ld, "matmul: scratch")).data();
+  return room;
+}
+
+F32OfBf16 room_for_f32_of_bf16(Context& ctx, int64_t matrices, int64_t rows, int64_t k) {
+  F32OfBf16 room = {nullptr, round_up<int64_t>(k, 16) + 16};
+  room.data = ctx.scratch<float>(mul_or_fail(matrices, rows * room.ld, "matmul: scratch")).data();
   return room;
 }
 
@@ -123,13 +130,23 @@ class Bf16Input {
  public:
   Bf16Input(Context& ctx, const uint16_t* x, int64_t ldx, int64_t rows, int64_t k, int64_t count = 1, int64_t step = 0)
       : rows_{const_cast<uint16_t*>(x), rows, ldx, false}, k_(k), step_(step) {
-    if (!wants_groups(ctx.isa()) && k % 2 == 0) return;  // kernels read them where they are
-    rows_ = room_for_bf16(ctx, count, rows, k);
-    step_ = rows * rows_.ld;
+    const bool pairs = has_bf16_pairs(ctx.isa());
+    if (pairs && !wants_groups(ctx.isa()) && k % 2 == 0) return;  // kernels read them where they are
+    if (pairs) {
+      rows_ = room_for_bf16(ctx, count, rows, k);
+      step_ = rows * rows_.ld;
+    } else {
+      f32_ = room_for_f32_of_bf16(ctx, count, rows, k);
+    }
     ctx.pool().parallel_for(count * rows, rounding_grain(k), [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
+        const uint16_t* const row = x + i / rows * step + i % rows * ldx;
         const Bf16Rows to = at(i / rows).bf16;
-        copy_row_bf16(x + i / rows * step + i % rows * ldx, k, to.row(i % rows), to.step(i % rows));
+        if (pairs) {
+          copy_row_bf16(row, k, to.row(i % rows), to.step(i % rows));
+        } else {
+          widen_row_bf16(ctx.isa(), row, k, f32_.data + i * f32_.ld);
+        }
       }
     });
   }
@@ -140,11 +157,14 @@ class Bf16Input {
     x.k = k_;
     x.bf16 = rows_;
     x.bf16.data += i * step_;
+    x.f32_of_bf16 = f32_;
+    if (f32_.data) x.f32_of_bf16.data += i * rows_.rows * f32_.ld;
     return x;
   }
 
  private:
   Bf16Rows rows_;
+  F32OfBf16 f32_;
   int64_t k_;
   int64_t step_;  // from matrix to matrix
 };
@@ -164,7 +184,8 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   const int64_t step = tiles.rows_together(), steps = ceil_div(rows, step);
   ActivationBuffers out;
   if (in_blocks) out = block_buffers(ctx, precise ? 2 * rows : rows, k);
-  if (bf16) out.bf16 = room_for_bf16(ctx, 1, rows, k);
+  if (bf16 && has_bf16_pairs(ctx.isa())) out.bf16 = room_for_bf16(ctx, 1, rows, k);
+  if (bf16 && !has_bf16_pairs(ctx.isa())) out.f32_of_bf16 = room_for_f32_of_bf16(ctx, 1, rows, k);
   float* const normed = in.norm ? ctx.scratch<float>(k * (f32 ? rows : step * ctx.threads())).data() : nullptr;
 
   const auto round = [&](int64_t begin, int64_t end, int worker) {
@@ -184,6 +205,7 @@ Activations round_input(Context& ctx, const Input& in, std::span<const WeightSeg
   rounded.f32 = normed ? normed : in.x;
   rounded.ld_f32 = normed ? k : in.ldx;
   rounded.bf16 = out.bf16;
+  rounded.f32_of_bf16 = out.f32_of_bf16;
   rounded.q = out.q;
   rounded.scale = out.scale;
   rounded.scaled_sum = out.scaled_sum;
@@ -250,7 +272,7 @@ int64_t panel_grain(Isa isa, DType type, int64_t panel_size, int64_t k, int64_t 
 PanelKernel panel_kernel(DType type, Isa isa) {
   if (!is_quantised(type)) {
 #if defined(__x86_64__)
-    if (type == DType::kBF16 && isa == Isa::kAvx512Vnni) return bf16_panels_avx512;
+    if (type == DType::kBF16 && isa == Isa::kAvx512Bf16) return bf16_panels_avx512;
     if (type == DType::kBF16 && isa == Isa::kAvx512Amx) return bf16_panels_amx;
 #elif defined(__aarch64__)
     if (type == DType::kBF16 && isa == Isa::kNeonBf16) return bf16_panels_neon;

@@ -52,6 +52,12 @@ struct Bf16Rows {
   int64_t step(int64_t r) const { return grouped ? std::min(kBf16Rows, rows - r / kBf16Rows * kBf16Rows) * kBf16Chunk : kBf16Chunk; }
 };
 
+// The same as f32, for products in it; zero behind an odd k.
+struct F32OfBf16 {
+  float* data = nullptr;
+  int64_t ld = 0;
+};
+
 // Activations rounded for a matmul. Only the members that the segment's type needs are set. For precise segments, rows [T, 2 T) in
 // blocks hold what the rounding of rows [0, T) left over.
 struct Activations {
@@ -59,7 +65,8 @@ struct Activations {
   int64_t k = 0;
   const float* f32 = nullptr;  // [rows, k], rows ld_f32 apart
   int64_t ld_f32 = 0;
-  Bf16Rows bf16;
+  Bf16Rows bf16;          // where has_bf16_pairs() holds
+  F32OfBf16 f32_of_bf16;  // elsewhere
   // Blocks of 32: q[t, k], and per block [t, k/32]: scale, scale * sum(q), -8, -16 and -128 * sum(q); per 16 [t, k/16]: -32 * sum(q).
   const int8_t* q = nullptr;
   const float* scale = nullptr;
@@ -135,6 +142,7 @@ void quant_panels_neon_dot(const PanelJob& job);    // quant_panels_neon_dot.cc
 // Where rounded activations are written: the members of Activations, writable.
 struct ActivationBuffers {
   Bf16Rows bf16;
+  F32OfBf16 f32_of_bf16;
   int8_t* q = nullptr;
   float* scale = nullptr;
   float* scaled_sum = nullptr;
@@ -152,6 +160,8 @@ void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begi
 // quant_tiles_avx512vnni.cc
 void quantise_tile_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, ActivationTile* tiles, ActivationTile* remainders);
 void quantise_wide_row_avx512vnni(const float* x, int64_t ldx, int64_t rows, int64_t k, WideTile* tiles, WideTile* remainders);
+void widen_row_bf16(Isa isa, const uint16_t* x, int64_t k, float* out);
+// To whichever of bf16 and f32_of_bf16 there is.
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out);
 
 }  // namespace wick::cpu

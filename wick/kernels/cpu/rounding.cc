@@ -101,6 +101,26 @@ void round_bf16(const float* x, int64_t k, uint16_t* out, int64_t step) {
   for (int64_t i = 0; i < kBf16Chunk; ++i) out[i] = i < k ? f32_to_bf16(x[i]) : uint16_t{0};
 }
 
+void round_bf16_in_f32(const float* x, int64_t k, float* out) {
+  const D d;
+  int64_t i = 0;
+  for (; i + kLanes <= k; i += kLanes) {
+    const auto bits = rounded_bf16(d, hn::LoadU(d, x + i));
+    hn::StoreU(hn::BitCast(d, hn::And(bits, hn::Set(hn::RebindToUnsigned<D>(), 0xffff0000u))), d, out + i);
+  }
+  for (; i < k; ++i) out[i] = bf16_to_f32(f32_to_bf16(x[i]));
+  if (k % 2 == 1) out[k] = 0;
+}
+
+void widen_bf16(const uint16_t* x, int64_t k, float* out) {
+  const D d;
+  const auto* from = reinterpret_cast<const BF16*>(x);
+  int64_t i = 0;
+  for (; i + kLanes <= k; i += kLanes) hn::StoreU(load(d, from + i), d, out + i);
+  for (; i < k; ++i) out[i] = bf16_to_f32(x[i]);
+  if (k % 2 == 1) out[k] = 0;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace wick::cpu
 HWY_AFTER_NAMESPACE();
@@ -114,9 +134,16 @@ void quantise_rows(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begi
 
 void round_rows_bf16(Isa isa, const float* x, int64_t ldx, int64_t k, int64_t begin, int64_t end, const ActivationBuffers& out) {
   for (int64_t row = begin; row < end; ++row) {
-    WICK_DISPATCH(isa, round_bf16)(x + (row - begin) * ldx, k, out.bf16.row(row), out.bf16.step(row));
+    const float* from = x + (row - begin) * ldx;
+    if (out.bf16.data) {
+      WICK_DISPATCH(isa, round_bf16)(from, k, out.bf16.row(row), out.bf16.step(row));
+    } else {
+      WICK_DISPATCH(isa, round_bf16_in_f32)(from, k, out.f32_of_bf16.data + row * out.f32_of_bf16.ld);
+    }
   }
 }
+
+void widen_row_bf16(Isa isa, const uint16_t* x, int64_t k, float* out) { WICK_DISPATCH(isa, widen_bf16)(x, k, out); }
 
 }  // namespace wick::cpu
 #endif
