@@ -155,9 +155,10 @@ HWY_NOINLINE void product_rows(const Source& b, const float* a, int64_t lda, int
                                bool accumulate) {
   const int64_t lanes = static_cast<int64_t>(Lanes(D()));
   constexpr int kVectors = tile_vectors(R);
-  // Each pass over the rows of b asks for its share of what is read next: all of it in the first would be more than the memory gives meanwhile.
-  const int64_t passes = (columns + kVectors * lanes - 1) / (kVectors * lanes), share = (b.row_bytes() + passes - 1) / passes;
+  // Each pass over the rows of b asks for its share of what is read next: all of it in the first would be more than the memory gives
+  // meanwhile.
   const std::byte* next = b.next;
+  const int64_t passes = (columns + kVectors * lanes - 1) / (kVectors * lanes), share = next ? (b.row_bytes() + passes - 1) / passes : 0;
   const auto tile = [&](auto vectors, int64_t n) {
     if (!next) return product_tile<R, vectors.value, false>(b, a, lda, k0, k1, n, c, ldc, accumulate, nullptr, 0);
     product_tile<R, vectors.value, true>(b, a, lda, k0, k1, n, c, ldc, accumulate, next, share);
@@ -193,10 +194,11 @@ HWY_INLINE void multiply_add(const Source& b, const float* a, int64_t lda, int64
 // out = x * factor; n a multiple of 8, out may be x.
 template <class In, class Out>
 HWY_INLINE void scale_row(const In* x, float factor, int64_t n, Out* out) {
-  const HWY_CAPPED(float, 8) d;
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(Lanes(d))) {
-    HWY_NAMESPACE::store(Mul(HWY_NAMESPACE::load(d, x + i), Set(d, factor)), d, out + i);
-  }
+  const auto scale = [&](auto d, int64_t i) { HWY_NAMESPACE::store(Mul(HWY_NAMESPACE::load(d, x + i), Set(d, factor)), d, out + i); };
+  const int64_t lanes = static_cast<int64_t>(Lanes(D()));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) scale(D(), i);
+  for (const HWY_CAPPED(float, 8) d; i < n; i += static_cast<int64_t>(Lanes(d))) scale(d, i);
 }
 
 // out[i][t] = rows[t][i] as f32 for t < count <= 64, i < columns, a multiple of 4; zero for the other t < 64.

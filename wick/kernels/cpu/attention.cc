@@ -11,7 +11,7 @@ namespace wick::cpu {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlock / kPagePositions;
-constexpr int64_t kMaxTileRows = 96;             // queries x grouped heads: unpacking a page costs 2 % of the products on it
+constexpr int64_t kMaxTileRows = 384;            // queries x grouped heads: unpacking a page costs 2 % of the products on it
 constexpr int64_t kMaxAmxRows = 384;             // where those are done much sooner
 constexpr int64_t kMaxPartialFloats = 8 << 20;  // memory for partial results when one tile's keys are split over threads
 

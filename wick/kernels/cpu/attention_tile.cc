@@ -84,26 +84,41 @@ void bend_scores(float* scores, int64_t lo, int64_t hi, const ScoreRule& rule) {
   }
 }
 
-// Scores [begin, end), whole vectors, of one row: new maximum, powers, sum; rescales o and l when the maximum rose.
+// Puts what row r has so far under a new peak.
+HWY_NOINLINE void raise_peak(const SoftmaxState& state, int64_t r, int64_t stride, float peak) {
+  const D d;
+  const float before = state.m[r];
+  state.m[r] = peak;
+  if (before == kMinusInfinity) return;
+  const auto factor = exp2(d, Set(d, before - peak));
+  float* const sums = state.l + r * kSumLanes;
+  StoreU(Mul(LoadU(d, sums), factor), d, sums);
+  scale_row(state.o + r * stride, GetLane(factor), stride, state.o + r * stride);
+}
+
+// Scores [begin, end), whole vectors, of one row as powers, and their sum. The peak that they are taken from follows the largest score only
+// when that rises far: powers of up to 2^kRise are as exact as those below 1.
 HWY_INLINE void update_row(float* scores, int64_t begin, int64_t end, const SoftmaxState& state, int64_t r, int64_t stride) {
+  constexpr float kRise = 8;
   const D d;
   const int64_t lanes = static_cast<int64_t>(Lanes(d));
-  auto peak = LoadU(d, scores + begin);
-  for (int64_t i = begin + lanes; i < end; i += lanes) peak = Max(peak, LoadU(d, scores + i));
-  float* sums = state.l + r * kSumLanes;
+  auto top = LoadU(d, scores + begin);
+  for (int64_t i = begin + lanes; i < end; i += lanes) top = Max(top, LoadU(d, scores + i));
+  if (!AllFalse(d, Gt(top, Set(d, state.m[r] + kRise)))) raise_peak(state, r, stride, GetLane(MaxOfLanes(d, top)));
+  const auto shift = Set(d, state.m[r] == kMinusInfinity ? 0.0f : state.m[r]);  // scores of -inf alone: powers of zero, not NaN
+  float* const sums = state.l + r * kSumLanes;
   auto sum = LoadU(d, sums);
-  const float old_max = state.m[r];
-  float new_max = old_max;
-  if (!AllFalse(d, Gt(peak, Set(d, old_max)))) {
-    new_max = GetLane(MaxOfLanes(d, peak));
-    state.m[r] = new_max;
-    if (old_max != kMinusInfinity) {
-      const auto alpha = exp2(d, Set(d, old_max - new_max));
-      sum = Mul(sum, alpha);
-      scale_row(state.o + r * stride, GetLane(alpha), stride, state.o + r * stride);
-    }
+#if HWY_TARGET == HWY_AVX3
+  for (; begin + 4 * lanes <= end; begin += 4 * lanes) {
+    const auto from = [&](int64_t i) { return LoadU(d, scores + begin + i * lanes); };
+    const auto p = exp2(d, HWY_NAMESPACE::sub(Four<V>({from(0), from(1)}, {from(2), from(3)}), shift));
+    StoreU(p.a.a, d, scores + begin);
+    StoreU(p.a.b, d, scores + begin + lanes);
+    StoreU(p.b.a, d, scores + begin + 2 * lanes);
+    StoreU(p.b.b, d, scores + begin + 3 * lanes);
+    sum = Add(sum, Add(Add(p.a.a, p.a.b), Add(p.b.a, p.b.b)));
   }
-  const auto shift = Set(d, new_max == kMinusInfinity ? 0.0f : new_max);  // scores of -inf alone: powers of zero, not NaN
+#endif
   for (int64_t i = begin; i < end; i += lanes) {
     const auto p = exp2(d, Sub(LoadU(d, scores + i), shift));
     StoreU(p, d, scores + i);
@@ -218,8 +233,8 @@ void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, cons
       if (group.seen > 0) body(group);
     }
   };
-  each([&](const RowGroup& group) { score_group(tile, group, page, keys, state); });
   each([&](const RowGroup& group) {
+    score_group(tile, group, page, keys, state);
     add_values(values, tile.scores + group.first * kPagePositions, group.lo, group.hi, group.count, state.o + group.first * stride, stride);
   });
 }
