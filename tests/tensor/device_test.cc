@@ -1,9 +1,14 @@
 #include "wick/tensor/device.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <memory>
+#include <thread>
+#include <vector>
 
 #include "wick/base/error.h"
 #include "wick/tensor/context.h"
@@ -69,6 +74,64 @@ TEST(Device, LargeBlocksBeginOnAHugePageAndAreCommittedWhenTouched) {
     EXPECT_EQ(0u, reinterpret_cast<uintptr_t>(small->data()) % 64);
     if (bytes > 0) small->data()[bytes - 1] = std::byte{1};
   }
+}
+
+TEST(Device, LargeBlocksGivenBackAreHandedOutAgain) {
+  constexpr uint64_t kPage = uint64_t{2} << 20;
+  const std::byte* first = nullptr;
+  {
+    const auto storage = Storage::allocate(Device::cpu(), 3 * kPage);
+    first = storage->data();
+  }
+  const auto other = Storage::allocate(Device::cpu(), 3 * kPage + 1);  // a page more
+  EXPECT_NE(first, other->data());
+  const auto again = Storage::allocate(Device::cpu(), 2 * kPage + 1);  // as many pages
+  EXPECT_EQ(first, again->data());
+  EXPECT_NE(first, Storage::allocate(Device::cpu(), 3 * kPage)->data()) << "in use";
+  const Tensor zeros = Tensor::zeros({static_cast<int64_t>(kPage)}, DType::kU8);
+  for (int round = 0; round < 2; ++round) {
+    const Tensor tensor = Tensor::zeros({static_cast<int64_t>(kPage)}, DType::kU8);
+    EXPECT_EQ(0, std::memcmp(zeros.raw(), tensor.raw(), kPage));
+    std::memset(tensor.raw(), 1, kPage);
+  }
+}
+
+// What is kept has a bound: pages of blocks beyond it go back to the system.
+TEST(Device, FewLargeBlocksAreKept) {
+  constexpr uint64_t kBytes = uint64_t{8} << 20;
+  const auto resident = [] {
+    uint64_t size = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> size >> pages;
+    return pages * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  };
+  const uint64_t before = resident();
+  {
+    std::vector<std::shared_ptr<Storage>> blocks;
+    for (int i = 0; i < 16; ++i) {
+      blocks.push_back(Storage::allocate(Device::cpu(), kBytes));
+      std::memset(blocks.back()->data(), 1, kBytes);
+    }
+    blocks.push_back(Storage::allocate(Device::cpu(), 5 * kBytes));
+    std::memset(blocks.back()->data(), 1, 5 * kBytes);
+    EXPECT_GT(resident(), before + 16 * kBytes);
+  }
+  EXPECT_LT(resident(), before + 5 * kBytes);
+}
+
+TEST(Device, BlocksAreNotHandedOutTwice) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([t] {
+      for (int round = 0; round < 200; ++round) {
+        const uint64_t bytes = (static_cast<uint64_t>(round % 3) + 1) * (uint64_t{2} << 20);
+        const auto storage = Storage::allocate(Device::cpu(), bytes);
+        storage->data()[0] = storage->data()[bytes - 1] = std::byte(t);
+        std::this_thread::yield();
+        ASSERT_TRUE(storage->data()[0] == std::byte(t) && storage->data()[bytes - 1] == std::byte(t));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(Device, MoreThanTheMachineHasIsRefused) {
