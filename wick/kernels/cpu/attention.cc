@@ -11,8 +11,7 @@ namespace wick::cpu {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlock / kPagePositions;
-constexpr int64_t kMaxTileRows = 384;            // queries x grouped heads: unpacking a page costs 2 % of the products on it
-constexpr int64_t kMaxAmxRows = 384;             // where those are done much sooner
+constexpr int64_t kMaxTileRows = 384;           // queries x grouped heads, that share a page made ready
 constexpr int64_t kMaxPartialFloats = 8 << 20;  // memory for partial results when one tile's keys are split over threads
 
 // Query positions of one sequence that are worked on together.
@@ -85,10 +84,9 @@ Plan::Plan(Context& ctx, const AttentionArgs& args, const StepBatch& batch, cons
   group_ = args.heads / layout.kv_heads;
   pair_kernels_ = dense && layout.type == DType::kBF16 ? pair_kernels(ctx.isa()) : nullptr;
   tile_kernels_ = pair_kernels_ && args.softcap == 0 && !args.alibi ? tile_kernels(ctx.isa(), layout.head_dim) : nullptr;
-  const int64_t most_rows = tile_kernels_ ? kMaxAmxRows : kMaxTileRows;
   const int64_t fair = ceil_div<int64_t>(int64_t{batch.rows} * layout.kv_heads, 3 * int64_t{ctx.threads()});
-  const int64_t tile_positions = std::clamp<int64_t>(fair, ceil_div<int64_t>(12, group_), std::max<int64_t>(1, most_rows / group_));
-  tile_rows_ = std::max<int64_t>(most_rows, group_);
+  const int64_t tile_positions = std::clamp<int64_t>(fair, ceil_div<int64_t>(12, group_), std::max<int64_t>(1, kMaxTileRows / group_));
+  tile_rows_ = std::max<int64_t>(kMaxTileRows, group_);
   state_floats_ = SoftmaxState::floats_per_row(layout.value_stride);
   // Sized by the largest tile, not this step's, so that a later step needs no more.
   worker_floats_ = round_up<int64_t>(

@@ -220,7 +220,7 @@ void score_group(const AttentionTile& tile, const RowGroup& group, int64_t page,
   }
 }
 
-// All rows with the keys first, then all with the values: half a page at a time stays in the first cache.
+// The scores of a few rows, then their values while those are in the first cache.
 template <class Keys, class Values>
 void attend_page(const AttentionTile& tile, int64_t page, const Keys& keys, const Values& values, const SoftmaxState& state) {
   const int64_t stride = tile.cache->layout.value_stride;
